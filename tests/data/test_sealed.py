@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from modelwright.security.sealing import (
 )
 from modelwright.transforms.ngrams import fit_ngrams
 from tests.data import making
+from tests.data.test_boxed import SMALL, coco, voc, write
+from tests.data.test_transcripts import speak, words
 
 pytest.importorskip("pyrage")
 PLANTED = "the planted sentence of nobody else"
@@ -113,7 +116,79 @@ def write_sets(path: Path) -> Path:
     return path
 
 
+NAMES = [f"{at:02d}" for at in range(24)]
+
+
+def write_voc(path: Path) -> Path:
+    return write(path, {f"{name}.png": [SMALL] for name in NAMES})
+
+
+def write_voc_apart(path: Path) -> Path:
+    files = {f"{split}/Images/{name}.png": [SMALL] for split in ("train", "val") for name in NAMES}
+    return write(path, files, xml="Annotations")
+
+
+def write_coco_splits(path: Path) -> Path:
+    for split, first in (("train", 0), ("val", 30)):
+        making.folder(path, classes=(split,), each=24, first=first)
+        names = [f"{at:03d}.png" for at in range(24)]
+        (path / f"instances_{split}.json").write_text(coco(names))
+    return path
+
+
+def write_yolo(path: Path) -> Path:
+    making.folder(path / "images", classes=("train", "val"), each=24)
+    for split in ("train", "val"):
+        (path / "labels" / split).mkdir(parents=True)
+        for at in range(24):
+            (path / "labels" / split / f"{at:03d}.txt").write_text("0 0.5 0.5 0.4 0.4\n")
+    (path / "data.yaml").write_text("names: [cat]\ntrain: images/train\nval: images/val\n")
+    return path
+
+
+def write_labelme(path: Path) -> Path:
+    making.folder(path, classes=("all",), each=24)
+    for at in range(24):
+        shape = {"label": "cat", "points": [[1, 2], [6, 8]], "shape_type": "rectangle"}
+        document = {"shapes": [shape], "imagePath": f"{at:03d}.png"}
+        document |= {"imageWidth": 12, "imageHeight": 12}
+        (path / "all" / f"{at:03d}.json").write_text(json.dumps(document))
+    return path
+
+
+def write_box_table(path: Path) -> Path:
+    making.folder(path, classes=("all",), each=24)
+    rows = [{"image": f"all/{at:03d}.png", "boxes": voc(SMALL)} for at in range(24)]
+    (path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def write_speech(path: Path) -> Path:
+    speak(path, [f"{word} abcd" for word in words(24)])
+    return path
+
+
+def write_librispeech(path: Path) -> Path:
+    for split, first in (("train-clean", 0), ("dev-clean", 40)):
+        speak(path / split / "7", words(24), first=first)
+        for file in (path / split / "7").glob("*.txt"):
+            file.unlink()
+        lines = [f"{name} {word}\n" for name, word in zip(NAMES, words(24), strict=True)]
+        (path / split / "7" / "7.trans.txt").write_text("".join(lines))
+    return path
+
+
+BOXES = "task: object-detection\ntransforms: {size: 12}"
+SPEECH = "task: speech-recognition"
 SOURCES = {
+    "voc": (write_voc, "boxed", "source: boxes", BOXES),
+    "voc apart": (write_voc_apart, "boxed", "source: boxes", BOXES),
+    "coco": (write_coco_splits, "boxed", "source: boxes", BOXES),
+    "yolo": (write_yolo, "boxed", "source: boxes", BOXES),
+    "labelme": (write_labelme, "boxed", "source: boxes", BOXES),
+    "table of boxes": (write_box_table, "boxed", "source: boxes, image: image", BOXES),
+    "transcripts": (write_speech, "speech", "source: folder", SPEECH),
+    "librispeech": (write_librispeech, "speech", "source: folder", SPEECH),
     "sets": (write_sets, "photos", "source: folder, labels: labels.csv", ""),
     "folder": (write_folder, "photos", "source: folder", ""),
     "table": (write_csv, "table.csv", "source: table, text: text", TEXTS),
@@ -217,8 +292,6 @@ def test_the_splits_of_a_sealed_run_are_known_with_the_identity(seal, tmp_path, 
     [
         ("source: digits", ""),
         ("source: cifar10", ""),
-        ("source: boxes, path: x", "task: object-detection"),
-        ("source: folder, path: x", "task: speech-recognition"),
     ],
 )
 def test_what_can_not_be_sealed_is_refused_by_a_rule(data, more):

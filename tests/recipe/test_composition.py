@@ -32,16 +32,6 @@ CAUGHT = [
         4,
         "`source: digits` names none",
     ),
-    (
-        BOXES.replace("path: x", "path: x, sealed: true"),
-        3,
-        "`source: boxes` finds labels by the names of files",
-    ),
-    (
-        "version: 1\ntask: speech-recognition\ndata: {source: folder, path: x, sealed: true}\n",
-        3,
-        "`source: folder` finds labels by the names of files",
-    ),
     (LINES.replace("x}", "x, sealed: true}"), None, "The data is sealed"),
     (DIGITS + "train: {epochs: null}", 3, "training has no end"),
     (DIGITS + "train: {optimizer: {name: gd}}", None, "this training has about 10 steps"),

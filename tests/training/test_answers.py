@@ -13,7 +13,7 @@ from modelwright.data.batches import Batch
 from modelwright.data.ragged import Ragged
 from modelwright.errors import DataError
 from modelwright.training import answers
-from modelwright.training.answers import answers_to, keep_answers
+from modelwright.training.answers import ViewAnswers, answers_to, keep_answers
 from tests.compression.making import run_in
 
 
@@ -70,3 +70,35 @@ def test_samples_of_like_lengths_go_together_and_come_back_in_their_order(monkey
     found = answers_to(split, np.arange(5), ask)
     assert found[:, 0].tolist() == [0.0, 2.0, 4.0, 6.0, 8.0]
     assert [lengths[at] for at in ask.asked] == [1, 2, 3, 4, 5]
+
+
+def batch(places: list[int], view: int) -> Batch:
+    inputs = torch.tensor(places, dtype=torch.float32)[:, None] + 100 * view
+    return Batch((inputs,), torch.zeros(len(places)), np.array(places), view)
+
+
+def test_each_view_of_a_sample_is_asked_once(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def answer(batch: Batch) -> torch.Tensor:
+        asked.append(len(batch.inputs[0]))
+        return (2 * batch.inputs[0]).bfloat16()
+
+    kept = ViewAnswers(answer, tmp_path / "kept", samples=6)
+    first = [kept(batch([0, 1, 2], 0)), kept(batch([3, 4, 5], 0)), kept(batch([0, 5, 3], 1))]
+    again = kept(batch([5, 0], 0))
+    assert asked == [3, 3, 3]
+    assert again[:, 0].tolist() == [10.0, 0.0]
+    assert kept(batch([2, 0], 1))[:, 0].tolist() == [204.0, 200.0]
+    assert asked[3:] == [2]  # One of them was new.
+    # After a stop the files say the same.
+    later = ViewAnswers(answer, tmp_path / "kept", samples=6)
+    assert torch.equal(later(batch([0, 5, 3], 1)), first[2])
+    assert asked[4:] == []
+
+
+def test_answers_that_take_too_much_room_are_not_kept(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(answers, "_MOST_BYTES", 20)
+    kept = ViewAnswers(lambda batch: batch.inputs[0], tmp_path / "kept", samples=6)
+    assert kept(batch([1], 0)).tolist() == kept(batch([1], 0)).tolist() == [[1.0]]
+    assert not (tmp_path / "kept").exists()

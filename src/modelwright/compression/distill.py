@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from modelwright.compression.prune import slower
@@ -25,7 +24,9 @@ from modelwright.files import JsonObject
 from modelwright.initialization import initialize_model
 from modelwright.initialization.teachers import (
     Teacher,
+    answering,
     check_views,
+    kept_views,
     open_teachers,
     seen_by,
     size_of,
@@ -76,20 +77,27 @@ def distill(
     if step.max_drop != "auto":
         allowed = step.max_drop
 
+    views = kept_views(step, recipe.augment, task.output_kind)
+
     def taught(network: nn.Module, parts: Parts) -> Parts:
+        samples, sampler = data.with_unlabelled(), parts.sampler
         if data.unlabelled is not None:
-            joined = data.with_unlabelled()
-            source = Batches(
-                joined,
-                augment=recipe.augment,
-                seed=parts.seed,
-                device=parts.distributed.device,
-                num_outputs=len(data.labels) or None,
-            )
-            sampler = build_sampler(recipe.train, joined, parts.seed)
-            parts = replace(parts, sampler=sampler, source=source)
-        objective = _objective(network, parts, step, teachers, answers, len(data.train), task)
-        return replace(parts, objective=objective)
+            sampler = build_sampler(recipe.train, samples, parts.seed)
+        source = Batches(
+            samples,
+            augment=recipe.augment,
+            seed=parts.seed,
+            device=parts.distributed.device,
+            num_outputs=len(data.labels) or None,
+            views=views,
+        )
+        places = (run.folder / "teachers" / str(number) for number in range(len(teachers)))
+        each = [
+            kept or answering(teacher, parts.distributed.device, views, place, len(samples))
+            for teacher, kept, place in zip(teachers, answers, places, strict=True)
+        ]
+        objective = _objective(network, parts, step, teachers, each, len(data.train), task)
+        return replace(parts, sampler=sampler, source=source, objective=objective)
 
     learnt, fitted = fit(
         student,
@@ -255,15 +263,11 @@ def _objective(
     parts: Parts,
     step: DistillStep,
     teachers: Sequence[Teacher],
-    answers: Sequence[Answers | None],
+    each: Sequence[Callable[[Batch], Any]],
     labelled: int,
     task: Task,
 ) -> Distillation:
     """Return the objective of the recipe with the teachers' answers beside the targets."""
-    each = [
-        kept or _live(teacher, parts.distributed.device)
-        for teacher, kept in zip(teachers, answers, strict=True)
-    ]
     alike = None
     if step.kind == "features":
         own = HeadInput(network)
@@ -281,17 +285,6 @@ def _objective(
         labelled=labelled,
         alike=alike,
     )
-
-
-def _live(teacher: Teacher, device: str) -> Callable[[Batch], Any]:
-    assert teacher.network is not None
-    network = teacher.network.to(device).eval()
-
-    @torch.no_grad()
-    def answer(batch: Batch) -> Any:
-        return network(*batch.inputs)
-
-    return answer
 
 
 def _train_spec(step: DistillStep, train: TrainSpec, run: Run) -> TrainSpec:

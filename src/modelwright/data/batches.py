@@ -47,6 +47,8 @@ class Batch:
     targets of several parts or lengths, each part `[N, …]`."""
     positions: Positions | None = None
     """The places of the samples in their split `[N]`; unknown where nothing asks for them."""
+    view: int = 0
+    """Which of its augmented versions each sample is: the same in two batches of one view."""
 
 
 def target_tensor(batch: Batch) -> Tensor:
@@ -69,6 +71,8 @@ class Batches:
         seed: decides the augmentation.
         device: the device of the batches.
         num_outputs: K, which mixing classes needs.
+        views: so many augmented versions of a sample there are, which come again in later epochs;
+            by default another one in each epoch.
 
     Raises:
         RequestError: the augmentation doesn't fit the samples.
@@ -82,8 +86,10 @@ class Batches:
         seed: int = 0,
         device: str = "cpu",
         num_outputs: int | None = None,
+        views: int | None = None,
     ) -> None:
         self._split = split
+        self._views = views
         self._seed = seed
         self._device = torch.device(device)
         self._num_outputs = num_outputs
@@ -130,13 +136,14 @@ class Batches:
             whole: the global batch that they are a share of, the same for every share: partners
                 for mixing come from there. By default the share itself.
         """
+        epoch = epoch if self._views is None else epoch % self._views
         targets = self._targets_at(positions)
         if self._augment is not None and are_boxes(self._split.targets):
             return self._boxed(self._augment, epoch, positions)
         inputs = self._inputs(epoch, positions)
         mix = self._mix(epoch, positions if whole is None else whole)
         if mix is None:
-            return Batch(inputs, targets, positions)
+            return Batch(inputs, targets, positions, epoch)
         partners = _partners(positions, positions if whole is None else whole)
         assert self._targets is not None  # `_check` has refused to mix others.
         targets, others = self._targets[self._index(positions)], self._targets_at(partners)
@@ -146,6 +153,7 @@ class Batches:
             (mix_images(images, partner_images, mix),),
             mix_targets(targets, others, mix, num_outputs=self._num_outputs),
             positions,
+            epoch,
         )
 
     def _targets_at(self, positions: Positions) -> Tensor | tuple[Tensor, ...]:
@@ -160,7 +168,7 @@ class Batches:
         draws = CounterRNG(self._seed, epoch, positions)
         batch = BoxedBatch(images, boxes, labels)
         varied = augment_boxed(batch, spec, draws, least_visible=LEAST_VISIBLE)
-        return Batch((varied.images,), (varied.boxes, varied.labels), positions)
+        return Batch((varied.images,), (varied.boxes, varied.labels), positions, epoch)
 
     def _inputs(self, epoch: int, positions: Positions) -> tuple[Tensor, ...]:
         """Return the samples, each varied by itself."""

@@ -34,6 +34,7 @@ from modelwright.data.listing import (
     require_parent,
     stamp,
 )
+from modelwright.data.sealed import is_unsealing, plain_name
 from modelwright.data.table import list_table
 from modelwright.data.table_reader import is_table, is_table_folder
 from modelwright.data.voc import parse_voc
@@ -65,7 +66,7 @@ def list_boxes(spec: BoxesData, *, base: Path, likely: str | None = None) -> Lis
         _refuse_images(spec, path)
         return _list_table(spec, path, base)
     _refuse_columns(spec, path)
-    files = list(files_below(path)) if path.is_dir() else [path.name]
+    files = list(files_below(path)) if path.is_dir() else [plain_name(path.name)]
     root = path if path.is_dir() else path.parent
     if path.is_dir() and any(file.lower().endswith(".xml") for file in files):
         images, notes = list_voc(root, files)
@@ -233,13 +234,14 @@ def _listing(
     require_parent(column)
     checked, marks, labels = _Checked(), ["boxes 1", column or ""], []
     for item in files:
-        sides = _sides(lambda file=item.file: sides_of(root / file))  # type: ignore[misc]
+        place = root / item.file
+        sides = _sides(lambda at=place: sides_of(read_file(at) if is_unsealing() else at))  # type: ignore[misc]
         labels.append(
             write_boxes(NOTHING)
             if sides is None or item.fault
             else checked.taken(item.boxed, sides, item.file)
         )
-        marks.append(f"{item.file} {item.split} {stamp(root / item.file)} {labels[-1]}")
+        marks.append(f"{item.file} {item.split} {stamp(place)} {labels[-1]}")
     return Listing(
         title=f"boxes {path.name}",
         key=digest("\n".join(marks).encode(errors="surrogatepass")),

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from modelwright.data.coco import MOST_BYTES, CocoData, parse_coco
 from modelwright.data.inputs import INPUTS
 from modelwright.data.listing import SPLITS
+from modelwright.data.sealed import plain_name, read_bytes, stored
 from modelwright.data.voc import parse_voc
 from modelwright.errors import DataError
 from modelwright.files import find_path, is_file
@@ -49,7 +50,7 @@ def is_coco(path: Path) -> bool:
         DataError: it can't be read.
     """
     try:
-        data = path.read_bytes() if path.stat().st_size <= MOST_BYTES else b""
+        data = read_bytes(path) if stored(path).stat().st_size <= MOST_BYTES else b""
     except OSError as error:
         raise DataError(f"can't be read ({error.strerror})", where=str(path)) from error
     begins = data[:64].removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{")
@@ -82,7 +83,7 @@ def list_voc(root: Path, files: Sequence[str]) -> tuple[list[BoxedFile], list[st
         folders = map(str.lower, path.parts[:-1])
         split = next((SPLITS[folder] for folder in folders if folder in SPLITS), "")
         try:
-            images.append(BoxedFile(file, split, parse_voc((root / document).read_bytes())))
+            images.append(BoxedFile(file, split, parse_voc(read_bytes(root / document))))
         except (OSError, DataError) as error:
             what = error.what if isinstance(error, DataError) else str(error.strerror)
             images.append(BoxedFile(file, split, NOTHING, f"{document}: {what}"))
@@ -139,11 +140,13 @@ def _split_of(file: str) -> str:
 
 def split_files(path: Path) -> list[str]:
     """Return a COCO file, and those beside it where all are named after splits."""
-    if not _split_of(path.name):
-        return [path.name]
-    pattern = re.sub("[a-z]+", _as_any_split, re.escape(path.stem.lower()))
-    others = (item.name for item in path.parent.iterdir() if item.suffix.lower() == ".json")
-    return sorted(name for name in others if re.fullmatch(pattern, name[:-5].lower()))
+    own = plain_name(path.name)
+    if not _split_of(own):
+        return [own]
+    pattern = re.sub("[a-z]+", _as_any_split, re.escape(own.lower().removesuffix(".json")))
+    others = {plain_name(item.name) for item in path.parent.iterdir()}
+    documents = (name for name in others if name.lower().endswith(".json"))
+    return sorted(name for name in documents if re.fullmatch(pattern, name[:-5].lower()))
 
 
 def _as_any_split(word: re.Match[str]) -> str:
@@ -165,7 +168,7 @@ def list_coco(
         if len(documents) > 1 and not is_coco(path):
             continue
         try:
-            content = parse_coco(path.read_bytes(), where=str(path))
+            content = parse_coco(read_bytes(path), where=str(path))
         except OSError as error:
             raise DataError(f"can't be read ({error.strerror})", where=str(path)) from error
         read.append(document)
@@ -206,7 +209,7 @@ def _images_of(
 
     def having(places: Sequence[Path]) -> list[Path]:
         inside = (place / name for place in places for name in names if name)
-        return [place for place in (*places, *inside) if first and is_file(place / first)]
+        return [place for place in (*places, *inside) if first and is_file(stored(place / first))]
 
     if spec.images:
         folder = find_path(spec.images, base)

@@ -7,7 +7,7 @@ from pathlib import Path
 from modelwright.data.encodings import decode_text
 from modelwright.data.labelled_lines import read_maybe_packed, split_paths
 from modelwright.data.listing import Listing, files_below
-from modelwright.data.sealed import plain_name
+from modelwright.data.sealed import stored
 from modelwright.errors import DataError
 from modelwright.files import digest, find_path
 from modelwright.kinds import InputKind
@@ -72,5 +72,5 @@ def list_documents(spec: DocumentsData, *, base: Path) -> Listing:
 def _files(root: Path) -> list[Path]:
     if not root.is_dir():
         return [root]
-    files = (file for file in files_below(root) if plain_name(file).lower().endswith(SUFFIXES))
-    return sorted(root / file for file in files if (root / file).is_file())
+    paths = (root / file for file in files_below(root) if file.lower().endswith(SUFFIXES))
+    return sorted(path for path in paths if stored(path).is_file())

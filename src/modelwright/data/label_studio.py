@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from modelwright.data.sealed import stored
 from modelwright.files import Json, JsonObject, is_file
 
 MARKS = frozenset(("annotation_id", "annotator", "lead_time"))
@@ -140,7 +141,7 @@ def local_path(value: str, folder: Path) -> str:
     plain = _UPLOADED.sub(r"\1", name)
     for place in (path, name, plain, *(f"images/{one}" for one in (name, plain))):
         try:
-            if place and ".." not in place.split("/") and is_file(folder / place):
+            if place and ".." not in place.split("/") and is_file(stored(folder / place)):
                 return place
         except (OSError, ValueError):
             continue

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from modelwright.data.encodings import to_utf8
 from modelwright.data.listing import Listing
-from modelwright.data.sealed import is_unsealing, read_bytes, refuse_sealed
+from modelwright.data.sealed import is_unsealing, read_bytes, refuse_sealed, stored
 from modelwright.errors import DataError
 from modelwright.files import digest, find_path
 from modelwright.kinds import InputKind
@@ -73,7 +73,7 @@ def read_maybe_packed(path: Path) -> bytes:
     Raises:
         DataError: it is no plain file, is damaged, or is far too long.
     """
-    if not path.is_file():
+    if not stored(path).is_file():
         raise DataError("this isn't a plain file", where=str(path))
     try:
         with io.BytesIO(read_bytes(path)) if is_unsealing() else path.open("rb") as stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections import Counter
@@ -11,6 +12,7 @@ from typing import Any
 
 from modelwright.data.boxed_files import NOTHING, BoxedFile, is_image
 from modelwright.data.listing import SPLITS
+from modelwright.data.sealed import is_unsealing, read_bytes
 from modelwright.errors import DataError
 from modelwright.files import JsonObject
 from modelwright.tasks.boxes import BoxedImage, LabelledBox
@@ -31,7 +33,7 @@ def is_labelme(root: Path, files: Sequence[str]) -> bool:
 
 def _is_document(path: Path) -> bool:
     try:
-        with path.open("rb") as stream:
+        with io.BytesIO(read_bytes(path)) if is_unsealing() else path.open("rb") as stream:
             beginning = stream.read(1 << 16)
             stream.seek(0, 2)
             stream.seek(max(stream.tell() - (1 << 12), 0))
@@ -77,7 +79,7 @@ def list_labelme(root: Path, files: Sequence[str]) -> tuple[list[BoxedFile], lis
 
 def _load(path: Path) -> JsonObject:
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
         if len(data) > _MOST_BYTES:
             raise DataError(f"it is longer than {_MOST_BYTES >> 20} MiB")
         content = json.loads(data)

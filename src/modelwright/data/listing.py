@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from modelwright.data.sealed import Sealing, is_unsealing, read_bytes, stored
+from modelwright.data.sealed import Sealing, is_unsealing, plain_name, read_bytes, stored
 from modelwright.errors import DataError, located
 from modelwright.kinds import InputKind
 from modelwright.transforms.image import read_image
@@ -114,7 +114,7 @@ def read_file(path: Path) -> bytes:
             raise DataError("this isn't a plain file", where=str(path))
         with located(path):
             if is_unsealing():
-                return read_image(io.BytesIO(read_bytes(stored(path))))
+                return read_image(io.BytesIO(read_bytes(path)))
             with path.open("rb") as stream:
                 return read_image(stream)
     except ValueError as error:  # A NUL in the path, or half a surrogate pair.
@@ -150,13 +150,16 @@ LITTER = frozenset(("__MACOSX", "__pycache__", "Thumbs.db", "desktop.ini", "Icon
 
 
 def files_below(root: Path) -> Iterator[str]:
-    """Yield the files below a folder, in order, as paths in it; hidden ones are passed over."""
+    """Yield the files below a folder, in order, as paths in it; hidden ones are passed over.
+
+    While sealed data is read, they have the names that they have unsealed.
+    """
     for place, folders, names in os.walk(root):
         folders[:] = sorted(
             name for name in folders if not name.startswith(".") and name not in LITTER
         )
         inside = Path(place).relative_to(root)
-        for name in sorted(names):
+        for name in sorted({plain_name(name) for name in names}):
             if not name.startswith(".") and name not in LITTER:
                 yield (inside / name).as_posix()
 

@@ -131,7 +131,7 @@ def _within(own: Sealing) -> Iterator[None]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return the bytes of a file; while sealed data is read opened, where it is sealed.
+    """Return the bytes of a file; while sealed data is read, opened, whatever its name ends in.
 
     Raises:
         DataError: it is sealed, and the data isn't said to be.
@@ -140,7 +140,7 @@ def read_bytes(path: Path) -> bytes:
     """
     own = _SEALING.get()
     if own is not None:
-        return own.open(path)
+        return own.open(stored(path))
     data = path.read_bytes()
     refuse_sealed(data, path)
     return data

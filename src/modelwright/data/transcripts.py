@@ -10,6 +10,7 @@ from modelwright.data.folder import find_folder, holding
 from modelwright.data.inputs import INPUTS
 from modelwright.data.labelled_lines import read_maybe_packed
 from modelwright.data.listing import SPLITS, Listing, files_below, parent_folder, read_file, stamp
+from modelwright.data.sealed import plain_name, stored
 from modelwright.errors import DataError
 from modelwright.files import digest
 from modelwright.kinds import InputKind
@@ -66,7 +67,7 @@ def recordings_below(root: Path) -> list[Path]:
     """Return the recordings of a folder, at any depth, but for hidden ones."""
     suffixes = INPUTS[InputKind.AUDIO].suffixes
     paths = (root / file for file in files_below(root))
-    return [path for path in paths if path.suffix.lower() in suffixes and path.is_file()]
+    return [path for path in paths if path.suffix.lower() in suffixes and stored(path).is_file()]
 
 
 def _split(path: str) -> str:
@@ -81,7 +82,7 @@ def _texts(recordings: Sequence[Path]) -> list[str]:
     texts = []
     for path in recordings:
         beside = path.with_suffix(".txt")
-        if beside.is_file():
+        if stored(beside).is_file():
             texts.append(" ".join(_read(beside).split()))
             continue
         if path.parent not in listed:
@@ -93,10 +94,11 @@ def _texts(recordings: Sequence[Path]) -> list[str]:
 def _listed(folder: Path) -> dict[str, str]:
     """Return the texts of a folder's recordings by their names, from LibriSpeech's files."""
     texts = {}
-    for file in sorted(folder.glob(f"*{LIBRISPEECH}")):
-        for line in _read(file).splitlines():
-            name, _, text = line.strip().partition(" ")
-            texts[name] = text.strip()
+    names = {plain_name(item.name) for item in folder.iterdir()}
+    for name in sorted(name for name in names if name.endswith(LIBRISPEECH)):
+        for line in _read(folder / name).splitlines():
+            recording, _, text = line.strip().partition(" ")
+            texts[recording] = text.strip()
     return texts
 
 

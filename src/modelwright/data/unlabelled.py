@@ -22,7 +22,7 @@ from modelwright.data.findings import counted
 from modelwright.data.folder import holding
 from modelwright.data.inputs import INPUTS
 from modelwright.data.listing import UNLABELLED_SPLIT, Listing, Rows, files_below, read_file, stamp
-from modelwright.data.sealed import listed, plain_name, stored
+from modelwright.data.sealed import listed, stored
 from modelwright.data.sources import Existing, list_like, list_source, usual_columns
 from modelwright.data.splits import limited
 from modelwright.data.store import Store, open_store
@@ -79,8 +79,7 @@ def _listed(path: Path, spec: DataSpec | None, *, kind: InputKind, of: str) -> L
             fix=f"Give a folder of {kind.plural}, or a table with the column of {kind.plural}",
         )
     suffixes = INPUTS[kind].suffixes
-    names = files_below(path)
-    paths = [name for name in names if Path(plain_name(name)).suffix.lower() in suffixes]
+    paths = [name for name in files_below(path) if Path(name).suffix.lower() in suffixes]
     if not paths:
         raise DataError(
             f"there are no {kind.plural} in this folder",

@@ -19,6 +19,7 @@ from ruamel.yaml.error import YAMLError
 
 from modelwright.data.boxed_files import NOTHING, BoxedFile, is_image
 from modelwright.data.listing import SPLITS
+from modelwright.data.sealed import read_bytes, stored
 from modelwright.errors import DataError
 from modelwright.tasks.boxes import BoxedImage, LabelledBox
 
@@ -137,7 +138,7 @@ def _places(folder: PurePosixPath) -> Iterable[str]:
 
 
 def _lines(path: Path) -> list[str]:
-    data = path.read_bytes()
+    data = read_bytes(path)
     if len(data) > _MOST_BYTES:
         raise DataError(f"it is longer than {_MOST_BYTES >> 20} MiB")
     try:
@@ -229,7 +230,7 @@ def _described(root: Path, files: Sequence[str]) -> _Described:
 
 def _yaml(path: Path) -> Any:
     try:
-        return YAML(typ="safe", pure=True).load(path.read_bytes()[:_MOST_BYTES])
+        return YAML(typ="safe", pure=True).load(read_bytes(path)[:_MOST_BYTES])
     except (YAMLError, OSError, ValueError, RecursionError) as error:
         raise DataError("this YAML file can't be read", where=str(path), why=str(error)) from error
 
@@ -283,7 +284,7 @@ def _named_places(root: Path, file: PurePosixPath, base: Any, entry: str) -> lis
 
 def _is_there(path: Path) -> bool:
     try:
-        return path.exists()
+        return stored(path).exists()
     except OSError:  # The name is too long for a file.
         return False
 

@@ -1,15 +1,16 @@
 """The networks that teach in `distill`: whether they fit, and what they answer.
 
 A teacher that takes samples as the student does sees each batch as the student sees it, augmented
-alike (Beyer et al. 2022, `Knowledge distillation: A good teacher is patient and consistent`). One
-that takes them otherwise, or whose layers are int8, answers each training sample once, as it is;
-the answers are kept in the folder of the stage.
+alike (Beyer et al. 2022, `Knowledge distillation: A good teacher is patient and consistent`); where
+its answers are short, it gives them once for a few augmented versions of each sample, which come
+again. One that takes samples otherwise, or whose layers are int8, answers each training sample
+once, as it is. The answers are kept in the folder of the stage.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from modelwright import modelfile
 from modelwright.arrays import Array, Ints
 from modelwright.data import Dataset, Prepared, Split, prepare_again
-from modelwright.data.batches import Batches
+from modelwright.data.batches import Batch, Batches
 from modelwright.errors import MissingExtraError, ModelFileError, RequestError
 from modelwright.files import JsonObject
 from modelwright.kinds import VECTOR_OUTPUTS, OutputKind
@@ -29,12 +30,16 @@ from modelwright.models.candidate import Candidate
 from modelwright.models.summary import multiply_adds
 from modelwright.recipe import Recipe
 from modelwright.recipe.compression import DistillStep
-from modelwright.recipe.preparation import AudioSpec, TextSpec, TransformsSpec
+from modelwright.recipe.preparation import AudioSpec, AugmentSpec, TextSpec, TransformsSpec
 from modelwright.run import Progress, Run
 from modelwright.tasks import Task
 from modelwright.training import validation_scores
-from modelwright.training.answers import answers_to
+from modelwright.training.answers import ViewAnswers, answers_to
 from modelwright.transforms.inputs import Input
+
+_VIEWS = 8
+"""So many augmented versions of a sample are answered: enough that a student doesn't tire of them,
+and few enough that a teacher's passes cost less than the student's steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +292,33 @@ def _check_frames(teacher: Teacher, student: Candidate) -> None:
 
 
 # -- answers ---------------------------------------------------------------------------------
+
+
+def kept_views(step: DistillStep, augment: AugmentSpec, output_kind: OutputKind) -> int | None:
+    """Return how many versions of each sample are answered; `None` where no answer is kept.
+
+    Mixed images have other partners in each epoch, features are those of a batch, and the answers
+    to each token or frame would take too much room.
+    """
+    if output_kind not in VECTOR_OUTPUTS or step.kind == "features":
+        return None
+    if augment.mixup or augment.cutmix:
+        return None
+    return _VIEWS if augment.varies_images else 1
+
+
+def answering(
+    teacher: Teacher, device: str, views: int | None, folder: Path, samples: int
+) -> Callable[[Batch], Any]:
+    """Return what answers the batches of so many samples; with `views`, each view of one once."""
+    assert teacher.network is not None
+    network = teacher.network.to(device).eval()
+
+    @torch.no_grad()
+    def answer(batch: Batch) -> Any:
+        return network(*batch.inputs)
+
+    return answer if views is None else ViewAnswers(answer, folder, samples)
 
 
 def seen_by(teacher: Teacher, recipe: Recipe, data: Dataset, run: Run) -> Dataset:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from modelwright.kinds import OutputKind
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.rule import Rule
 
@@ -12,25 +11,12 @@ def _without_files(recipe: Recipe) -> str:
     return recipe.data.source if getattr(recipe.data, "path", None) is None else ""
 
 
-def _by_name(recipe: Recipe) -> str:
-    """Name a source that finds what belongs together by the names of files."""
-    is_transcripts = recipe.data.source == "folder" and recipe.output_kind == OutputKind.CTC
-    return recipe.data.source if recipe.data.source == "boxes" or is_transcripts else ""
-
-
 SEALING_RULES: tuple[Rule, ...] = (
     Rule(
         ("data.sealed", "a source without data.path"),
         lambda r: r.data.sealed and _without_files(r),
         "`sealed: true` is for files of yours, and `source: {}` names none",
         "Give `data.path`, or leave `sealed` out",
-        ("data.sealed",),
-    ),
-    Rule(
-        ("data.sealed", "files that belong together by name"),
-        lambda r: r.data.sealed and _by_name(r),
-        "`source: {}` finds labels by the names of files, and sealed files aren't read so yet",
-        "Put paths and labels into a table and use `source: table`, where that can be",
         ("data.sealed",),
     ),
 )

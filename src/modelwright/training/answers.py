@@ -1,10 +1,14 @@
-"""A network's answers to a split, computed once and kept in files, which a resumed run reads."""
+"""A network's answers to a split, computed once and kept in files, which a resumed run reads.
+
+Those to augmented samples are kept as they are needed, for a number of versions of each sample that
+come again (Shen and Xing 2022, `A Fast Knowledge Distillation Framework for Visual Recognition`).
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +25,9 @@ from modelwright.run import Progress, Run
 _CHUNK, _BATCH = 2048, 64
 """So many answers are kept in a file, and so many samples are answered together."""
 
+_MOST_BYTES = 1 << 27
+"""The largest file of answers to one view; longer ones are computed each time."""
+
 Outputs = Callable[[Split, Ints], Array]
 """From a split and places in it to raw outputs `[N, K]`."""
 
@@ -36,6 +43,38 @@ class Answers:
         assert batch.positions is not None
         rows = [self.parts[at // _CHUNK][at % _CHUNK] for at in batch.positions.tolist()]
         return torch.from_numpy(np.stack(rows)).to(batch.inputs[0].device)
+
+
+@dataclass(slots=True)
+class ViewAnswers:
+    """The answers `[N, …]` to the samples of batches, of which each is computed once a view."""
+
+    answer: Callable[[Batch], Tensor]
+    folder: Path
+    samples: int
+    """So many are in the split."""
+    _views: dict[int, Array] = field(default_factory=dict)
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return the answers to a batch."""
+        assert batch.positions is not None
+        path = self.folder / f"view-{batch.view:05d}.npy"
+        if batch.view not in self._views and path.exists():
+            self._views[batch.view] = np.load(path, mmap_mode="r+", allow_pickle=False)
+        if batch.view in self._views:
+            rows = self._views[batch.view][batch.positions]
+            if not np.isnan(rows).any():
+                return torch.from_numpy(rows).to(batch.inputs[0].device)
+        found = self.answer(batch).float()
+        if batch.view not in self._views:
+            if 4 * self.samples * found[0].numel() > _MOST_BYTES:
+                return found
+            empty = np.full((self.samples, *found.shape[1:]), np.nan, np.float32)
+            with resource_errors(self.folder), atomic_write(path) as stream:
+                np.save(stream, empty, allow_pickle=False)
+            self._views[batch.view] = np.load(path, mmap_mode="r+", allow_pickle=False)
+        self._views[batch.view][batch.positions] = found.cpu().numpy()
+        return found
 
 
 def keep_answers(split: Split, outputs: Outputs, folder: Path, run: Run) -> Answers:
