@@ -98,6 +98,14 @@ def test_same_seed_and_epoch_same_batch_and_others_differ(name):
         assert not torch.equal(batch(1, 2), batch(2, 2))
 
 
+def test_views_come_again_in_later_epochs():
+    batches = Batches(split(), augment=spec(translate=4, flip="random"), seed=1, views=3)
+    found = [batches.at(epoch, np.arange(SIZE)) for epoch in range(6)]
+    assert [batch.view for batch in found] == [0, 1, 2, 0, 1, 2]
+    assert torch.equal(found[1].inputs[0], found[4].inputs[0])
+    assert not torch.equal(found[1].inputs[0], found[2].inputs[0])
+
+
 def test_mixed_samples_are_the_sum_of_sample_and_partner():
     plain, batches = Batches(split()), Batches(split(), augment=spec(mixup=1.0), num_outputs=4)
     whole = np.array([7, 30, 2, 11, 19])
