@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="of `compress`, the trained file")
     parser.add_argument("--budget", default="60m")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--ways", nargs="*", default=["optuna", "random"], help="of `compress`")
     parser.add_argument("--runs", type=Path, default=Path("searched"))
     parser.add_argument("--set", action="append", default=[], dest="settings")
     asked = parser.parse_args()
@@ -88,7 +89,7 @@ def compress(asked: argparse.Namespace, seed: int) -> None:
         "evaluate": {"baselines": False},
     }
     settings = [f"train.budget={asked.budget}", f"seed={seed}", *asked.settings]
-    for way in ("optuna", "random"):
+    for way in asked.ways:
         search = partial(searching.search, is_random=way == "random")
         place = "modelwright.pipeline.compressing.search"
         with watching() as observe, mock.patch(place, search):
