@@ -75,7 +75,7 @@ SECTIONS = [
         "`train.loss.delta` must be a number above 0",
     ),
     ("train: 3", 3, "`train` must be a section; received 3"),
-    ("train: []", 3, "`train` must be a section; received a list"),
+    ("train: []", 3, "`train` must be a section; received an empty list"),
     ("train:", 3, "received nothing. Give it settings, or remove the line"),
     ("train: {groups: {match: x}}", 3, "`train.groups` must be a list"),
     ("train: {average: {decay: 0.9}}", 3, "`train.average.name` is missing"),

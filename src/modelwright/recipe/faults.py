@@ -87,7 +87,7 @@ def shown(node: Node | None) -> str:
     if isinstance(node.value, dict):
         return "a section"
     if isinstance(node.value, list):
-        return "a list"
+        return "a list" if node.value else "an empty list"
     if isinstance(node.value, float):
         return {"nan": ".nan", "inf": ".inf", "-inf": "-.inf"}.get(str(node.value), str(node.value))
     return short(json.dumps(node.value, ensure_ascii=False))
@@ -163,6 +163,10 @@ def _build_error(location: _Location, detail: ErrorDetails) -> RecipeError:
     value = location.node.value if location.node is not None else None
     if kind in ("union_tag_invalid", "union_tag_not_found") and isinstance(value, dict):
         return _no_variant(location, value)
+    if kind == "too_short" and isinstance(value, list):
+        least = detail["ctx"]["min_length"]
+        what = f"`{location.name}` needs at least {least} {'entry' if least == 1 else 'entries'}"
+        return RecipeError(f"{what}; received {len(value) or 'none'}", where=location.place)
     assert location.kind is not None
     return RecipeError(
         f"`{location.name}` must be {phrase(location.kind)}; received {shown(location.node)}",
