@@ -7,7 +7,7 @@ come again (Shen and Xing 2022, `A Fast Knowledge Distillation Framework for Vis
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,23 +58,39 @@ class ViewAnswers:
     def __call__(self, batch: Batch) -> Tensor:
         """Return the answers to a batch."""
         assert batch.positions is not None
-        path = self.folder / f"view-{batch.view:05d}.npy"
-        if batch.view not in self._views and path.exists():
-            self._views[batch.view] = np.load(path, mmap_mode="r+", allow_pickle=False)
-        if batch.view in self._views:
-            rows = self._views[batch.view][batch.positions]
-            if not np.isnan(rows).any():
-                return torch.from_numpy(rows).to(batch.inputs[0].device)
-        found = self.answer(batch).float()
-        if batch.view not in self._views:
-            if 4 * self.samples * found[0].numel() > _MOST_BYTES:
-                return found
-            empty = np.full((self.samples, *found.shape[1:]), np.nan, np.float32)
-            with resource_errors(self.folder), atomic_write(path) as stream:
-                np.save(stream, empty, allow_pickle=False)
-            self._views[batch.view] = np.load(path, mmap_mode="r+", allow_pickle=False)
-        self._views[batch.view][batch.positions] = found.cpu().numpy()
-        return found
+        kept, device = self._view(batch.view), batch.inputs[0].device
+        if kept is None:
+            found = self.answer(batch).float()
+            if 4 * self.samples * found[0].numel() <= _MOST_BYTES:
+                self._begin(batch.view, found.shape[1:])[batch.positions] = found.cpu().numpy()
+            return found
+        rows = kept[batch.positions]
+        new = np.flatnonzero(np.isnan(rows).reshape(len(rows), -1).any(1))
+        if len(new):  # An epoch leaves some samples out.
+            at = torch.from_numpy(new).to(device)
+            inputs = tuple(part[at] for part in batch.inputs)
+            places = batch.positions[new]
+            rows[new] = self.answer(Batch(inputs, batch.targets, places, batch.view)).float().cpu()
+            kept[places] = rows[new]
+        return torch.from_numpy(rows).to(device)
+
+    def _path(self, view: int) -> Path:
+        return self.folder / f"view-{view:05d}.npy"
+
+    def _view(self, view: int) -> Array | None:
+        """Return the answers to a view, where there are any; those that are missing are NaN."""
+        if view not in self._views and self._path(view).exists():
+            path = self._path(view)
+            self._views[view] = np.load(path, mmap_mode="r+", allow_pickle=False)
+        return self._views.get(view)
+
+    def _begin(self, view: int, shape: Sequence[int]) -> Array:
+        empty = np.full((self.samples, *shape), np.nan, np.float32)
+        with atomic_write(self._path(view)) as stream:
+            np.save(stream, empty, allow_pickle=False)
+        kept = self._view(view)
+        assert kept is not None
+        return kept
 
 
 def keep_answers(split: Split, outputs: Outputs, folder: Path, run: Run) -> Answers:
