@@ -307,6 +307,10 @@ def _difference(before: Json, after: Json, key: str = "") -> str:
         for name in [*before, *(name for name in after if name not in before)]:
             if before.get(name) != after.get(name) and name != "resources":
                 return _difference(before.get(name), after.get(name), f"{key}.{name}".lstrip("."))
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        pairs = enumerate(zip(before, after, strict=True))
+        at, (old, new) = next((at, pair) for at, pair in pairs if pair[0] != pair[1])
+        return _difference(old, new, f"{key}.{at}")
     return f"`{key}` was {json.dumps(before)} and is {json.dumps(after)} now"
 
 

@@ -65,7 +65,7 @@ def test_a_file_with_an_odd_input_is_described():
     found = dict.fromkeys(
         ("parameters", "multiply_adds", "size_bytes", "file_bytes", "evidence"), 1
     )
-    found |= {"task": "t", "labels": [], "architecture": {}, "digest": "d"}
+    found |= {"task": "t", "labels": [], "architecture": {}, "digest": "d", "lineage": []}
     found["inference"] = {"tta": "none", "threshold": None, "generate": None}
     assert "image" in show.description(found | {"input": {"kind": "image"}})
     assert "image" in show.description(found | {"input": {"kind": "image", "height": []}})
@@ -75,9 +75,18 @@ def test_what_decides_answers_beyond_the_weights_is_described():
     figures = ("parameters", "multiply_adds", "size_bytes", "file_bytes", "evidence")
     found = dict.fromkeys(figures, 1)
     found |= {"task": "t", "labels": [], "architecture": {}, "digest": "d", "input": {}}
+    found["lineage"] = [
+        {"step": "train"},
+        {"step": "prune", "kind": "structured"},
+        {"step": "distill", "kind": "soft-labels"},
+        {"step": "quantize", "dtype": None, "weights": "int4"},
+        {"step": "vector-quantize"},
+    ]
     threshold = {"label": "sick\x1b", "probability": 0.25}
     said = show.description(found | {"inference": {"tta": "flip", "threshold": threshold}})
     assert "augmentation   answers averaged over flip\n" in said
+    steps = "prune structured, distill soft-labels, quantize int4, vector-quantize\n"
+    assert f"compression    {steps}" in said
     assert "threshold      sick· from a probability of 0.25 on\n" in said
     said = show.description(found | {"inference": {"tta": "none", "threshold": None}})
     assert "augmentation" not in said

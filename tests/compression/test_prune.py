@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from modelwright import modelfile
-from modelwright.compression.prune import RISING, Mask, weights_of
+from modelwright.compression.prune import RISING, Mask, check_prune, weights_of
 from modelwright.errors import RequestError
 from modelwright.models.modifications import Group, group_weights
 from modelwright.recipe.compression import PruneStep, QuantizeStep
@@ -104,6 +104,13 @@ def test_the_file_is_smaller_and_holds_the_zeros(tmp_path: Path) -> None:
     modelfile.verify(tmp_path / "m.mw", sandbox=False)
     again = modelfile.rebuild(tmp_path / "m.mw")
     assert zeros(again.network) == pytest.approx(0.9, abs=0.01)
+
+
+def test_zeros_that_are_there_already_are_not_undone(tmp_path: Path) -> None:
+    pruned, _ = compress(small("mlp"), PruneStep(name="prune", sparsity=0.6), tmp_path)
+    with pytest.raises(RequestError, match="60% of this network's weights are zero already"):
+        check_prune(pruned, PruneStep(name="prune", sparsity=0.5))
+    check_prune(pruned, PruneStep(name="prune", sparsity=0.7))
 
 
 def test_pruned_weights_become_int8_and_stay_compressed(tmp_path: Path) -> None:

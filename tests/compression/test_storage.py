@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -86,6 +88,13 @@ def test_zeros_and_16_bits_go_together(tmp_path: Path) -> None:
     assert modelfile.read(tmp_path / "both.mw").spec.encoded["body.hidden.0.weight"].codec == (
         "bfloat16+zstd"
     )
+    # Plain graphs hold the weights decoded.
+    folder = tmp_path / "onnx"
+    modelfile.export_onnx(tmp_path / "both.mw", folder)
+    pixels = np.zeros((1, 32, 32, 3), np.uint8)
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    (plain,) = session.run(None, {session.get_inputs()[0].name: pixels})
+    assert np.allclose(plain, modelfile.load(tmp_path / "both.mw").outputs(pixels), atol=1e-4)
     # A file that is compressed further keeps its zeros compressed.
     assert modelfile.rebuild(tmp_path / "both.mw").codecs["body.hidden.0.weight"] == "zstd"
 

@@ -88,6 +88,9 @@ def test_times_are_compared_in_blocks_by_turns() -> None:
     )
     assert [item.metric for item in records] == ["speedup_batch_1", "speedup_batch_64"]
     assert all(item.value == pytest.approx(8 / 3) for item in records)
+    # Two loadings of one file differ by more than blocks of one loading do.
+    ends = pytest.approx((8 / 3 / 1.03, 8 / 3 * 1.03))
+    assert all((item.low, item.high) == ends for item in records)
     changes = sum(one != other for one, other in pairwise(order))
     assert changes > 20
 

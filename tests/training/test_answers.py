@@ -98,6 +98,15 @@ def test_each_view_of_a_sample_is_asked_once(tmp_path: Path) -> None:
     assert later(batch([1, 2], 1))[:, 0].tolist() == [202.0, 204.0]
 
 
+def test_answers_in_a_file_that_was_cut_off_are_computed_anew(tmp_path: Path) -> None:
+    ViewAnswers(lambda batch: batch.inputs[0], tmp_path, samples=60)(batch([1], 0))
+    (path,) = tmp_path.glob("view-*.npy")
+    path.write_bytes(path.read_bytes()[:200])
+    kept = ViewAnswers(lambda batch: batch.inputs[0], tmp_path, samples=60)
+    assert kept(batch([50, 1], 0))[:, 0].tolist() == [50.0, 1.0]
+    assert path.stat().st_size > 240
+
+
 def test_answers_that_take_too_much_room_are_not_kept(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(answers, "_MOST_BYTES", 20)
     kept = ViewAnswers(lambda batch: batch.inputs[0], tmp_path / "kept", samples=6)

@@ -315,6 +315,7 @@ def description(described: Mapping[str, Json]) -> str:
     rows = [
         ("task", described["task"]),
         ("network", described["architecture"].get("name", "")),
+        ("compression", _compression(described["lineage"])),
         ("labels", shown),
         ("input", _input(described["input"])),
         ("augmentation", "" if tta == "none" else f"answers averaged over {tta}"),
@@ -328,6 +329,15 @@ def description(described: Mapping[str, Json]) -> str:
         ("signed", _signature(described.get("signature"))),
     ]
     return "\n".join(f"{name:<15}{printable(str(text))}" for name, text in rows if text)
+
+
+def _compression(lineage: Sequence[Mapping[str, Json]]) -> str:
+    """Return the steps that made a model smaller or faster, in order."""
+    names = {"prune", "distill", "quantize", "vector-quantize"}
+    steps = [step for step in lineage if step.get("step") in names]
+    kinds = (step.get("dtype") or step.get("weights") or step.get("kind") or "" for step in steps)
+    pairs = zip(steps, kinds, strict=True)
+    return ", ".join(f"{step['step']} {kind}".strip() for step, kind in pairs)
 
 
 def signed(path: str, made: Mapping[str, Json]) -> str:

@@ -240,10 +240,8 @@ def _prepare_answers(
         if teacher.network is not None:
             teacher.network.to(run.device)
         if not teacher.sees_alike(student):
-            run.say(
-                f"{teacher.shown} takes samples in its own way, so it answers each training sample "
-                "once, without augmentation"
-            )
+            why = "takes samples in its own way" if teacher.network else "can't run in torch"
+            run.say(f"{teacher.shown} {why}, so it answers each sample once, without augmentation")
             view = seen_by(teacher, recipe, data, run)
             folder = run.folder / "teachers" / str(number)
             kept = keep_answers(view.with_unlabelled(), teacher.outputs, folder, run)

@@ -65,20 +65,19 @@ def prune(
 
     pruned, _ = fit_further(candidate, train, recipe, data, run, task, masked)
     weights = weights_of(pruned.network)
-    zeros = sum(int((item == 0).sum()) for item in weights.values())
-    count = sum(item.numel() for item in weights.values())
+    zeros, count = _zeros(weights), sum(item.numel() for item in weights.values())
     scores = both_scores(candidate, pruned, data, run, task)
-    made = f" with {zeros / count:.0%} of the weights zero"
+    made = f" with {zeros:.0%} of the weights zero"
     fix = "Lower `sparsity`, raise `epochs` or `max_drop`, or leave the step out"
     drop = allowed_drop(scores, step.max_drop, run, task, made=made, fix=fix)
     run.say(
-        f"{zeros / count:.1%} of {count:,} weights are zero: the file is smaller to send and to "
+        f"{zeros:.1%} of {count:,} weights are zero: the file is smaller to send and to "
         "store, and answers come no faster"
     )
     facts = {
         "kind": step.kind,
         "sparsity": step.sparsity,
-        "zeros": zeros,
+        "zeros": round(zeros * count),
         "weights": count,
         "validation_drop": drop,
     }
@@ -143,13 +142,22 @@ def slower(train: TrainSpec, epochs: float) -> OptimizerSpec:
 
 def check_prune(candidate: Candidate, step: PruneStep) -> None:
     """Refuse a network without weights that can become zero."""
-    if not weights_of(candidate.network):
+    weights = weights_of(candidate.network)
+    if not weights:
         raise RequestError(
             "this network has no convolution, fully connected layer or embedding to prune",
             where="compress",
             why="Weights of few bits aren't pruned, nor are recurrent layers",
             fix="Prune before `quantize`, or leave the step out",
         )
+    if (zeros := _zeros(weights)) >= step.sparsity:
+        what = f"{zeros:.0%} of this network's weights are zero already"
+        raise RequestError(what, where="compress", fix="Raise `sparsity`, or leave the step out")
+
+
+def _zeros(weights: Mapping[str, Tensor]) -> float:
+    zeros = sum(int((item == 0).sum()) for item in weights.values())
+    return zeros / sum(item.numel() for item in weights.values())
 
 
 def weights_of(network: nn.Module) -> dict[str, nn.Parameter]:

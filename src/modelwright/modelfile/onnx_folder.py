@@ -18,7 +18,7 @@ from jinja2 import Environment, StrictUndefined
 
 from modelwright.errors import ModelFileError, RequestError, require
 from modelwright.files import folder_aside, write_bytes
-from modelwright.modelfile.contents import Contents, pick_weights, read
+from modelwright.modelfile.contents import Contents, pick_weights, read, whole_weights
 from modelwright.modelfile.inputs import open_input
 from modelwright.modelfile.loading import check_golden
 from modelwright.modelfile.origin import describe_origin
@@ -134,8 +134,9 @@ def _write_folder(
     files = {
         graph: f"{place}{'model' if graph == MAIN else graph}.onnx" for graph in contents.graphs
     }
+    weights = whole_weights(contents.spec, contents.weights)
     for graph, file in files.items():
-        _write_graph(folder / file, contents.graphs[graph], contents.weights)
+        _write_graph(folder / file, contents.graphs[graph], weights)
     session = Session((folder / files[MAIN]).read_bytes(), {})
     check_golden(contents.spec, session, contents.golden)
     for asset, data in _assets(contents).items():

@@ -88,7 +88,7 @@ def read_profile(path: Path) -> HostProfile:
         raise DataError(
             "this isn't the profile of a machine",
             where=str(path),
-            why=str(error)[:200],
+            why=str(error)[:1].upper() + str(error)[1:200],
             fix="Make one on the machine that will serve: modelwright profile --save HOST.json",
         ) from error
 

@@ -71,8 +71,11 @@ def _about_compression(data: ReportData) -> Iterator[Sentence]:
     size, speed, gain = found["size_ratio"], found["speedup_batch_1"], data.ledger.find(PARENT_GAIN)
     if size is None or gain is None:
         return
-    text = f"Compression made the model {size.value:.3g} times smaller"
-    if speed is not None:
+    smaller = f"{size.value:.3g} times smaller" if size.value >= 1.005 else "no smaller"
+    text = f"Compression made the model {smaller}"
+    if speed is not None and speed.low <= 1 <= speed.high:
+        text += ", and it is about as fast as before"
+    elif speed is not None:
         faster, factor = speed.value >= 1, max(speed.value, 1 / max(speed.value, 1e-9))
         text += f" and {factor:.3g} times {'faster' if faster else 'slower'}"
     metric = compared_by(data.ledger)

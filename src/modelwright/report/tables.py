@@ -81,9 +81,14 @@ def size_records(ledger: Ledger) -> list[Evidence]:
 
 
 def timed_on(ledger: Ledger) -> str:
-    """Return the machine that times were measured on; empty where none were measured."""
+    """Return the machine that times are of; empty where none were measured."""
     latency = ledger.find("latency_p50_ms")
-    return "" if latency is None else ", ".join(filter(None, (latency.hardware, latency.runtime)))
+    if latency is None:
+        return ""
+    place = ", ".join(filter(None, (latency.hardware, latency.runtime)))
+    if latency.basis == "derived":
+        return f"another machine, and count as on {place} by the profiles of both"
+    return f"this machine: {place}"
 
 
 def baseline_records(ledger: Ledger) -> list[Evidence]:

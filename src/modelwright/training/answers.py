@@ -81,6 +81,10 @@ class ViewAnswers:
         """Return the answers to a view, where there are any; those that are missing are NaN."""
         if view not in self._views and self._path(view).exists():
             path = self._path(view)
+            try:  # To write in it would lengthen a file that was cut off.
+                np.load(path, mmap_mode="r", allow_pickle=False)
+            except ValueError:
+                return None
             self._views[view] = np.load(path, mmap_mode="r+", allow_pickle=False)
         return self._views.get(view)
 
