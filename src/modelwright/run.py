@@ -186,17 +186,22 @@ class RunFolder:
 
 
 @contextlib.contextmanager
-def claimed(path: Path, *, digest: str, document: JsonObject) -> Iterator[RunFolder]:
+def claimed(
+    path: Path, *, digest: str, document: JsonObject, base: Path | None = None
+) -> Iterator[RunFolder]:
     """Lock a run's folder, which is made where it is missing, while the block runs.
 
     The document is the recipe with every default written out, the digest that of all in it that
-    decides the result.
+    decides the result, and `base` the folder that the data's relative path starts from.
 
     Raises:
         RequestError: the folder holds a run of another recipe, or something else than a run.
         ResourceError: another process runs in it, or it can't be written.
     """
-    with _owned(path), _locked_folder(path, digest=digest, document=document) as kept:
+    record: JsonObject = {"digest": digest, "recipe": document}
+    if base is not None:
+        record["base"] = str(base.absolute())
+    with _owned(path), _locked_folder(path, record) as kept:
         yield kept
 
 
@@ -225,7 +230,7 @@ def is_own(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _locked_folder(path: Path, *, digest: str, document: JsonObject) -> Iterator[RunFolder]:
+def _locked_folder(path: Path, new: JsonObject) -> Iterator[RunFolder]:
     if not is_main_process():
         yield _read_folder(path)  # The main process holds the lock for all.
         return
@@ -255,16 +260,24 @@ def _locked_folder(path: Path, *, digest: str, document: JsonObject) -> Iterator
         # A run that ended before its first decision leaves nothing that another recipe could mix.
         if set(others) <= {"recipe.json", "splits.parquet"}:
             existing = None
-        if existing is not None and existing.get("digest") != digest:
+        if existing is not None and existing.get("digest") != new["digest"]:
             raise RequestError(
                 "this folder holds a run of a different recipe",
                 where=str(path),
-                why=_difference(existing.get("recipe"), document),
+                why=_difference(existing.get("recipe"), new["recipe"]),
                 fix="Choose another --name, or remove the folder",
             )
         if existing is None:
-            _write_record(record, {"digest": digest, "recipe": document})
+            _write_record(record, new)
         yield _read_folder(path)
+
+
+def data_base(model: Path) -> Path | None:
+    """Return where the data's path started from in the run that made a file, if it is known."""
+    with contextlib.suppress(ResourceError, OSError, ValueError):
+        base = Path(str(_read_record(model.resolve().parent / "recipe.json").get("base", "")))
+        return base if base.is_absolute() and base.is_dir() else None
+    return None
 
 
 def _read_folder(path: Path) -> RunFolder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -172,11 +173,14 @@ def test_data_elsewhere_is_given(tmp_path, monkeypatch):
     trained = mw.run(recipe, out=tmp_path / "runs", name="texts")
     monkeypatch.chdir(tmp_path)
     step = {"compress": [{"name": "quantize", "weights": "int8", "max_drop": 0.5}]}
+    own = mw.compress(trained.model, step, out=tmp_path / "runs")  # Its folder says where.
+    assert Path(own.folder).name == "texts-compressed"
+    elsewhere = shutil.copy(trained.model, tmp_path / "alone.mw")
     with pytest.raises(RecipeError, match="--data PATH"):
-        mw.compress(trained.model, step, out=tmp_path / "runs")
-    found = mw.compress(trained.model, step, data="texts/rows.csv", out=tmp_path / "runs")
+        mw.compress(elsewhere, step, out=tmp_path / "runs")
+    found = mw.compress(elsewhere, step, data="texts/rows.csv", out=tmp_path / "runs")
     assert found.ledger.find("size_ratio").value > 1.2
-    assert Path(found.folder).name == "texts-compressed"
+    assert Path(found.folder).name == "alone-compressed"
 
 
 def test_channels_go_and_int8_follows(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from modelwright.recipe import Draft
 from modelwright.recipe.compression import CompressionStep, DistillStep
 from modelwright.recipe.preparation import AudioSpec, TextSpec, TransformsSpec
 from modelwright.recipe.spec import seconds
-from modelwright.run import Decisions, Run, RunRequest, has_vnni, silent
+from modelwright.run import Decisions, Run, RunRequest, data_base, has_vnni, silent
 from modelwright.tasks import task_of
 
 if TYPE_CHECKING:
@@ -382,7 +383,15 @@ def compress_request(
             if asked.get(section) is not None:
                 draft.put(section, asked.get(section))
     if data is not None:
-        draft.put("data.path", str(Path(data).absolute()))
+        place, own = Path(data).absolute(), draft.get("data")
+        draft.put("data.path", str(place))
+        if isinstance(own, dict) and own.get("source") == "parallel_text":
+            for key, names in own.items():  # The other files of texts lie beside it.
+                if key == "target":
+                    draft.put("data.target", str(place.with_name(Path(str(names)).name)))
+                elif key in ("val", "test") and isinstance(names, list):
+                    beside = [str(place.with_name(Path(str(name)).name)) for name in names]
+                    draft.put(f"data.{key}", beside)
     own = draft.get("data")
     read = draft.recipe(overrides=overrides)
     distills = any(isinstance(step, DistillStep) for step in read.steps)
@@ -401,7 +410,19 @@ def compress_request(
     of_run = path.name in ("model.mw", UNCOMPRESSED)
     stem = path.resolve().parent.name if of_run else path.stem
     base = Path(recipe).resolve().parent if isinstance(recipe, str | os.PathLike) else Path.cwd()
-    return RunRequest(read, base=base, stem=f"{stem}-compressed", frame_base=Path.cwd())
+    places = filter(None, (data_base(path) if of_run else None, Path.cwd()))
+    found = (place for place in places if _is_there(read, place))
+    return RunRequest(
+        read, base=base, stem=f"{stem}-compressed", frame_base=next(found, Path.cwd())
+    )
+
+
+def _is_there(recipe: Recipe, base: Path) -> bool:
+    """Say whether the data's path leads anywhere from a folder; without one it does anywhere."""
+    path = getattr(recipe.data, "path", None)
+    with contextlib.suppress(OSError, ValueError):
+        return path is None or (base / path).exists()
+    return False
 
 
 def start_from(path: Path) -> Candidate:

@@ -105,7 +105,7 @@ def _carry_out(request: RunRequest, folder: Path, *, observe: Observe) -> RunRes
     begun = time.monotonic()
     notes = Notes(observe if is_main_process() else silent)
     digest, document = request.recipe.result_digest(), request.recipe.document()
-    with claimed(folder, digest=digest, document=document) as kept:
+    with claimed(folder, digest=digest, document=document, base=request.data_base) as kept:
         if kept.result is not None:
             return _finished(kept)
         for note in (*request.notes, *check_composition(request.recipe)):
@@ -237,7 +237,7 @@ def _compress(path: Path, request: RunRequest, folder: Path, *, observe: Observe
     notes = Notes(observe)
     document = {**request.recipe.document(), "compressed": modelfile.digest(path)}
     digest = json_digest([request.recipe.result_digest(), document["compressed"]])
-    with claimed(folder, digest=digest, document=document) as kept:
+    with claimed(folder, digest=digest, document=document, base=request.data_base) as kept:
         if kept.result is not None:
             return _finished(kept)
         for note in check_composition(request.recipe):
