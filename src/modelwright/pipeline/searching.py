@@ -83,8 +83,14 @@ class Found:
         }
 
 
+_TEACHING = 1 / 3
+"""What an epoch of a teacher's answers takes, of the time of an epoch in which it is trained."""
+_OVERTIME = 0.1
+"""A trial that still trains so much of the search's time after its end is given up."""
+
+
 class _HopelessError(Exception):
-    """A trial is ended early: others were better by then."""
+    """A trial is ended early, for the reason that it names."""
 
 
 @dataclass(slots=True)
@@ -345,7 +351,9 @@ class _Trials:
             words = ", ".join(f"`{name}`" for name in missing)
             return outcome | {"why": f"by its forecast it misses {words}", "missing": missing}
         share = self.shares.get(network, 1.0)
-        needed = expected.trainings * self.epochs * self.epoch_s * share
+        taught = sum(float(step["epochs"]) for step in steps if step["name"] == "distill")
+        trained = expected.trainings * self.epochs * share
+        needed = self.epoch_s * (trained + _TEACHING * taught)
         if left_s is not None and needed > left_s:
             return outcome | {
                 "why": f"it would train for about {needed:,.0f} s, and {left_s:,.0f} s are left"
@@ -356,7 +364,10 @@ class _Trials:
                 "need more memory than this machine has"
             }
         outcome["trainings"] = expected.trainings
-        own = replace(context, observe=_Watch(trial, self, context))
+        ends = None
+        if left_s is not None and self.left_s is not None:
+            ends = time.monotonic() + left_s + _OVERTIME * self.left_s
+        own = replace(context, observe=_Watch(trial, self, context, ends))
         chains = replace(
             self.chains, context=own, assessor=replace(self.chains.assessor, context=own)
         )
@@ -365,8 +376,8 @@ class _Trials:
         except (StoppedError, ResourceError):
             trial.stop()
             raise
-        except _HopelessError:
-            return outcome | {"why": "others were better after as much training"}
+        except _HopelessError as error:
+            return outcome | {"why": str(error)}
         except (ModelwrightError, MemoryError, RuntimeError) as error:
             why = error.what if isinstance(error, ModelwrightError) else str(error).splitlines()[0]
             return outcome | {"why": why[:300] or type(error).__name__}
@@ -425,8 +436,9 @@ class _Trials:
 class _Watch:
     """Passes progress on, and ends a trial that others have left behind."""
 
-    def __init__(self, trial: Trial, trials: _Trials, context: Run) -> None:
+    def __init__(self, trial: Trial, trials: _Trials, context: Run, ends: float | None) -> None:
         self._trial, self._goal, self._observe = trial, trials.goal, context.observe
+        self._ends = ends
         self._key = f"val_{task_of(trials.chains.request.recipe).select_by}"
         # Networks that are cut get worse at first, so only those that begin anew are compared.
         is_new = trial.settings[space.NETWORK] in trials.shares
@@ -439,13 +451,15 @@ class _Watch:
         if progress.note and not progress.note.startswith("Going on"):
             return  # What single trials say is in `search.json`.
         self._observe(progress)
+        if progress.stage == "train" and self._ends is not None and time.monotonic() > self._ends:
+            raise _HopelessError("the time was over before it had ended")
         score = progress.values.get(self._key)
         if progress.stage != "train" or score is None or not self._may_end:
             return
         self._validations += 1
         is_hopeless = self._trial.is_hopeless(self._validations, score)
         if is_hopeless and not self._goal.is_cheapest:
-            raise _HopelessError
+            raise _HopelessError("others were better after as much training")
 
 
 def _epochs(request: RunRequest, epoch_s: float, left_s: float | None) -> float:
