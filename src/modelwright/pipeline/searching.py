@@ -85,8 +85,9 @@ class Found:
 
 _TEACHING = 1 / 3
 """What an epoch of a teacher's answers takes, of the time of an epoch in which it is trained."""
-_OVERTIME = 0.1
-"""A trial that still trains so much of the search's time after its end is given up."""
+_OVERTIME, _LEAST_OVERTIME_S = 0.1, 60.0
+"""A trial that still trains so much of the search's time after its end, and so long at least, is
+given up."""
 
 
 class _HopelessError(Exception):
@@ -351,9 +352,12 @@ class _Trials:
             words = ", ".join(f"`{name}`" for name in missing)
             return outcome | {"why": f"by its forecast it misses {words}", "missing": missing}
         share = self.shares.get(network, 1.0)
-        taught = sum(float(step["epochs"]) for step in steps if step["name"] == "distill")
-        trained = expected.trainings * self.epochs * share
-        needed = self.epoch_s * (trained + _TEACHING * taught)
+        needed = self.epoch_s * sum(
+            float(step.get("epochs", 0.0))
+            * ((share if "student" in step else 1.0) + _TEACHING * (step["name"] == "distill"))
+            for count, step in enumerate(steps, 1)
+            if self.chains.known(start, chain[:count]) is None
+        )
         if left_s is not None and needed > left_s:
             return outcome | {
                 "why": f"it would train for about {needed:,.0f} s, and {left_s:,.0f} s are left"
@@ -366,7 +370,7 @@ class _Trials:
         outcome["trainings"] = expected.trainings
         ends = None
         if left_s is not None and self.left_s is not None:
-            ends = time.monotonic() + left_s + _OVERTIME * self.left_s
+            ends = time.monotonic() + left_s + max(_OVERTIME * self.left_s, _LEAST_OVERTIME_S)
         own = replace(context, observe=_Watch(trial, self, context, ends))
         chains = replace(
             self.chains, context=own, assessor=replace(self.chains.assessor, context=own)

@@ -18,7 +18,9 @@ NETWORK, PRUNE, DISTILL, SPARSITY, NUMBERS = "network", "prune", "distill", "spa
 it."""
 _SHARES = ("0.75", "0.5", "0.35", "0.25", "0.15")
 _SPARSITIES = ("0.75", "0.9")
-_YES = "yes"
+_LESSONS = {"once": 1, "twice": 2, "four times": 4}
+"""How often a network that was cut learns from the one before. What it learnt in a shorter chain is
+kept, so that the longer one goes on from there."""
 _LEAST_DROP = 9.0
 """What a step may cost in a search: its targets say what is allowed."""
 _KEPT_DROP = 0.02
@@ -121,7 +123,7 @@ def space(starts: Sequence[str], smaller: Sequence[str], takes: Takes) -> dict[s
     return {
         NETWORK: [*starts, *(smaller if can_learn else ())],
         PRUNE: [NONE, *prune],
-        DISTILL: [NONE, _YES] if can_learn and prune else [NONE],
+        DISTILL: [NONE, *_LESSONS] if can_learn and prune else [NONE],
         SPARSITY: [NONE, *sparsity],
         NUMBERS: [NONE, *numbers],
     }
@@ -140,8 +142,8 @@ def steps(
         found.append({"name": "distill", "student": dict(student), "epochs": 2 * epochs})
     elif settings[PRUNE] != NONE:
         found.append(_pruned(settings[PRUNE]) | {"epochs": epochs})
-        if settings[DISTILL] == _YES:
-            found.append({"name": "distill", "epochs": epochs})
+        lessons = _LESSONS.get(settings[DISTILL], 0)
+        found += [{"name": "distill", "epochs": epochs} for _ in range(lessons)]
     if settings[SPARSITY] != NONE and not _is_coded(settings):
         found.append(_sparse(settings[SPARSITY]) | {"epochs": epochs})
     if settings[NUMBERS] != NONE:
@@ -163,7 +165,7 @@ def best_case(settings: Mapping[str, str], smaller: Mapping[str, float]) -> Best
     if student:
         share, trainings = smaller[settings[NETWORK]], 2.0
     elif settings[PRUNE] != NONE:
-        share, trainings = float(settings[PRUNE]), 1.0 + (settings[DISTILL] == _YES)
+        share, trainings = float(settings[PRUNE]), 1.0 + _LESSONS.get(settings[DISTILL], 0)
     has_zeros = settings[SPARSITY] != NONE and not _is_coded(settings)
     sparsity = float(settings[SPARSITY]) if has_zeros else 0.0
     trainings += sparsity > 0
@@ -183,7 +185,7 @@ def first_trials(values: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
         {NUMBERS: "weights int8"},
         {NUMBERS: "float16"},
         {PRUNE: "0.5", NUMBERS: "int8"},
-        {PRUNE: "0.25", DISTILL: _YES, NUMBERS: "int8"},
+        *({PRUNE: "0.25", DISTILL: name, NUMBERS: "int8"} for name in _LESSONS),
     )
     trials = [{**default, **change} for change in wanted]
     trials += [{**default, NETWORK: name} for name in values[NETWORK][1:]]
@@ -199,7 +201,14 @@ def title(start: str, chain: Sequence[Mapping[str, Any]]) -> str:
     ...     {"name": "quantize", "dtype": "int8"}])
     'network → prune to 0.5 → int8'
     """
-    return " → ".join([start, *(_words(step) for step in chain)])
+    told: list[tuple[str, int]] = []
+    for words in map(_words, chain):
+        if told and told[-1][0] == words:
+            told[-1] = (words, told[-1][1] + 1)
+        else:
+            told.append((words, 1))
+    counted = (words if count == 1 else f"{words} {count} times" for words, count in told)
+    return " → ".join([start, *counted])
 
 
 def _words(step: Mapping[str, Any]) -> str:
