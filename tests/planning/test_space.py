@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from modelwright.planning import space
 
 
@@ -10,7 +12,7 @@ def test_longer_lessons_begin_with_the_shorter_ones() -> None:
     trials = [trial for trial in space.first_trials(values) if trial[space.DISTILL] != space.NONE]
     chains = [space.steps(trial, {}, 2.0)[:-1] for trial in trials]
     assert [len(chain) for chain in chains] == [2, 3, 5]  # Channels are cut first.
-    assert all(longer[: len(chain)] == chain for chain, longer in zip(chains, chains[1:]))  # noqa: B905
+    assert all(longer[: len(chain)] == chain for chain, longer in itertools.pairwise(chains))
     assert [space.best_case(trial, {}).trainings for trial in trials] == [2.0, 3.0, 5.0]
     words = space.title("resnet", space.steps(trials[1], {}, 2.0))
     assert words == "resnet → prune to 0.25 → distill 2 times → int8"
