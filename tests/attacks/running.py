@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -94,32 +96,47 @@ def run_command(
         )
         if during is not None:
             during(child)
-        status, usage, is_over = _waited(child.pid)
+        status, usage, is_over, seen = _waited(child.pid)
         child.returncode = os.waitstatus_to_exitcode(status)
         texts = []
         for stream in (out, err):
             stream.seek(0)
             texts.append(stream.read(1 << 20).decode("utf-8", "replace"))
     seconds, peak = usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10
+    # Before it became the command, the child had this process's memory, which counts as its own.
+    if usage.ru_maxrss <= resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:
+        peak = seen
     outcome = Outcome.HANG if is_over or seconds > SECONDS else _outcome(child.returncode, *texts)
     if outcome in (Outcome.ANSWERED, Outcome.REFUSED) and peak > MEMORY:
         outcome = Outcome.MEMORY
     return Ended(outcome, child.returncode, texts[0], texts[1], seconds, peak)
 
 
-def _waited(process: int) -> tuple[int, os.struct_rusage, bool]:
-    """Wait for a process; kill it, with all that it started, when it takes too long."""
-    begun, is_over = time.monotonic(), False
+def _waited(process: int) -> tuple[int, os.struct_rusage, bool, int]:
+    """Wait for a process; kill it, with all that it started, when it takes too long.
+
+    Returns its status, what it used, whether it was killed, and the most memory that was seen.
+    """
+    begun, is_over, seen = time.monotonic(), False, 0
     while True:
         ended, status, usage = os.wait4(process, os.WNOHANG)
         if ended:
-            return status, usage, is_over
+            return status, usage, is_over, seen
+        seen = max(seen, _peak_bytes(process))
         elapsed = time.monotonic() - begun
         is_late = elapsed > SECONDS and (_processor_s(process) > SECONDS or is_waiting(process))
         if not is_over and (is_late or elapsed > _MOST_WAITING):
             is_over = True
             os.killpg(process, signal.SIGKILL)
         time.sleep(0.01)
+
+
+def _peak_bytes(process: int) -> int:
+    """Return the most memory that a process has had so far, since it became what it is."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
+        return int(found[1]) << 10 if found else 0
+    return 0
 
 
 def _processor_s(process: int) -> float:

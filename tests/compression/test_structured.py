@@ -123,9 +123,13 @@ def test_time_that_is_not_reached_is_refused_with_what_was_measured(tmp_path: Pa
         timed(small("mlp"), QUICK, tmp_path / "run", [0.6] * 4)
     assert "0.60" in caught.value.why
     assert not (tmp_path / "run/stages/round-1/checkpoints").exists()  # Nothing was trained.
+    # By its estimate it can't be reached; the narrowest network is measured all the same.
     deep = QUICK.model_copy(update={"latency": 0.05})
-    with pytest.raises(RequestError, match="least widths"):
-        timed(small("mlp"), deep, tmp_path / "deep", [])
+    with pytest.raises(RequestError, match="can't be reached") as caught:
+        timed(small("mlp"), deep, tmp_path / "deep", [0.3] * 4)
+    assert "0.30" in caught.value.why
+    after, _ = timed(small("mlp"), deep, tmp_path / "narrow", [0.05])
+    assert after.network.body.hidden[0].out_features == 8
 
 
 def test_a_run_that_goes_on_comes_to_the_same_bits(tmp_path: Path) -> None:

@@ -150,7 +150,8 @@ def check_prune(candidate: Candidate, step: PruneStep) -> None:
             why="Weights of few bits aren't pruned, nor are recurrent layers",
             fix="Prune before `quantize`, or leave the step out",
         )
-    if (zeros := _zeros(weights)) >= step.sparsity:
+    is_pruned = any("zstd" in candidate.codecs.get(name, "") for name in weights)
+    if is_pruned and (zeros := _zeros(weights)) >= step.sparsity:
         what = f"{zeros:.0%} of this network's weights are zero already"
         raise RequestError(what, where="compress", fix="Raise `sparsity`, or leave the step out")
 

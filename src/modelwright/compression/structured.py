@@ -206,6 +206,8 @@ class _Narrowing:
     def _cut(self, current: Candidate, bound: float) -> Json:
         """Return what goes, as a decision keeps it."""
         widths, blocks = find_widths(current, self._widths), find_blocks(current)
+        if not widths and not blocks:  # All is as narrow as it can be.
+            return {"channels": [], "layers": []}
         dropped = sum(change.kind == "drop" for change in self._changes.values())
         plan = CutPlan(
             self._costs,
