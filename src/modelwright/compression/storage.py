@@ -67,7 +67,9 @@ def store(
             f"{len(kept)} tensors stay in fp32, whose numbers are too large or too small for "
             f"{step.dtype}: {listed(kept)}"
         )
-    run.say(f"{stored} tensors are stored in {step.dtype}: the file is smaller, and no faster")
+    run.say(
+        f"{stored} tensors are stored in {step.dtype}: answers come no faster, from a smaller file"
+    )
     return after, {"dtype": step.dtype, "tensors": stored, "kept": kept, "validation_drop": drop}
 
 
