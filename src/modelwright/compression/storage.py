@@ -67,9 +67,7 @@ def store(
             f"{len(kept)} tensors stay in fp32, whose numbers are too large or too small for "
             f"{step.dtype}: {listed(kept)}"
         )
-    run.say(
-        f"{stored} tensors are stored in {step.dtype}: answers come no faster, from a smaller file"
-    )
+    run.say(f"{stored} tensors are in {step.dtype}: a smaller file, and answers come no faster")
     return after, {"dtype": step.dtype, "tensors": stored, "kept": kept, "validation_drop": drop}
 
 
