@@ -417,7 +417,13 @@ def subject_of(name: str, path: Path) -> Subject:
         bodies = [json.dumps({"input": text}).encode() for text in inputs]
         kind = "json"
     read = [model.read([each])[0] for each in inputs]
-    arrays = [getattr(sample, "arrays", {}) for sample in read]
+    dtypes = {tensor.name: tensor.dtype for tensor in model.spec.main.inputs}
+    arrays = []
+    for sample in read:
+        found = dict(sample.arrays)
+        if "length" in dtypes:  # What a batch adds.
+            found["length"] = np.asarray(len(found["tokens"]))
+        arrays.append({key: value.astype(dtypes[key]) for key, value in found.items()})
     return Subject(name, path, bodies, kind, arrays)
 
 
