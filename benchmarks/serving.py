@@ -29,6 +29,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ import numpy as np
 
 from measuring import real_data, tell
 from modelwright import modelfile
+from modelwright.errors import DataError
 
 PREDICT = "/v1/models/{name}:predict"
 BLOCK_S, BLOCKS = 2.0, 5
@@ -150,31 +152,6 @@ class Numbered(Client):
         return b'": "%b ' % self.number in answer or b'": "%b"' % self.number in answer
 
 
-async def _load(
-    port: int,
-    requests: Sequence[bytes],
-    concurrency: int,
-    seconds: float,
-    kind: type[Client] = Client,
-) -> Any:
-    loop, ends = asyncio.get_running_loop(), time.perf_counter() + seconds
-    clients = []
-    for number in range(concurrency):
-        _, client = await loop.create_connection(
-            lambda number=number: kind(requests, 37 * number, ends),  # type: ignore[misc]
-            "127.0.0.1",
-            port,
-        )
-        clients.append(client)
-    begun = time.perf_counter()
-    await asyncio.gather(*(client.done for client in clients))
-    taken = time.perf_counter() - begun
-    times = [item for client in clients for item in client.seconds]
-    # Adding counters leaves out what is 0.
-    statuses: Counter[int] = sum((client.statuses for client in clients), Counter())
-    return times, statuses, taken
-
-
 def load(
     port: int,
     requests: Sequence[bytes],
@@ -185,8 +162,22 @@ def load(
     """Ask for some seconds; return the times, the statuses and the seconds that it took."""
     import uvloop
 
+    async def ask() -> Any:
+        loop, ends = asyncio.get_running_loop(), time.perf_counter() + seconds
+        clients = []
+        for number in range(concurrency):
+            made = partial(kind, requests, 37 * number, ends)
+            clients.append((await loop.create_connection(made, "127.0.0.1", port))[1])
+        begun = time.perf_counter()
+        await asyncio.gather(*(client.done for client in clients))
+        taken = time.perf_counter() - begun
+        times = [item for client in clients for item in client.seconds]
+        # Adding counters leaves out what is 0.
+        statuses: Counter[int] = sum((client.statuses for client in clients), Counter())
+        return times, statuses, taken
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_load(port, requests, concurrency, seconds, kind))
+        return runner.run(ask())
 
 
 def rate(port: int, requests: Sequence[bytes], concurrency: int) -> float:
@@ -420,6 +411,8 @@ def subject_of(name: str, path: Path) -> Subject:
     dtypes = {tensor.name: tensor.dtype for tensor in model.spec.main.inputs}
     arrays = []
     for sample in read:
+        if isinstance(sample, DataError):
+            raise sample
         found = dict(sample.arrays)
         if "length" in dtypes:  # What a batch adds.
             found["length"] = np.asarray(len(found["tokens"]))

@@ -272,7 +272,7 @@ def _locked_folder(path: Path, new: JsonObject) -> Iterator[RunFolder]:
         yield _read_folder(path)
 
 
-def data_base(model: Path) -> Path | None:
+def recorded_base(model: Path) -> Path | None:
     """Return where the data's path started from in the run that made a file, if it is known."""
     with contextlib.suppress(ResourceError, OSError, ValueError):
         base = Path(str(_read_record(model.resolve().parent / "recipe.json").get("base", "")))

@@ -26,7 +26,7 @@ from modelwright.recipe import Draft
 from modelwright.recipe.compression import CompressionStep, DistillStep
 from modelwright.recipe.preparation import AudioSpec, TextSpec, TransformsSpec
 from modelwright.recipe.spec import seconds
-from modelwright.run import Decisions, Run, RunRequest, data_base, has_vnni, silent
+from modelwright.run import Decisions, Run, RunRequest, has_vnni, recorded_base, silent
 from modelwright.tasks import task_of
 
 if TYPE_CHECKING:
@@ -410,7 +410,7 @@ def compress_request(
     of_run = path.name in ("model.mw", UNCOMPRESSED)
     stem = path.resolve().parent.name if of_run else path.stem
     base = Path(recipe).resolve().parent if isinstance(recipe, str | os.PathLike) else Path.cwd()
-    places = filter(None, (data_base(path) if of_run else None, Path.cwd()))
+    places = filter(None, (recorded_base(path) if of_run else None, Path.cwd()))
     found = (place for place in places if _is_there(read, place))
     return RunRequest(
         read, base=base, stem=f"{stem}-compressed", frame_base=next(found, Path.cwd())
