@@ -185,7 +185,11 @@ def first_trials(values: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
         {NUMBERS: "weights int8"},
         {NUMBERS: "float16"},
         {PRUNE: "0.5", NUMBERS: "int8"},
-        *({PRUNE: "0.25", DISTILL: name, NUMBERS: "int8"} for name in _LESSONS),
+        *(
+            {PRUNE: share, DISTILL: name, NUMBERS: "int8"}
+            for name in _LESSONS
+            for share in ("0.5", "0.25")
+        ),
     )
     trials = [{**default, **change} for change in wanted]
     trials += [{**default, NETWORK: name} for name in values[NETWORK][1:]]
