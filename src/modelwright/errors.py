@@ -82,6 +82,10 @@ class TrainingError(ModelwrightError):
     """Training diverged or can't go on."""
 
 
+class CompressionError(ModelwrightError):
+    """A step of `compress` costs more of the main metric than is allowed."""
+
+
 class ResourceError(ModelwrightError):
     """The disk, the memory, a permission, or a lock held by another run."""
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from modelwright.compression import sensitivity
 from modelwright.compression.sensitivity import choose_kept, worsening
 from modelwright.data import Dataset
-from modelwright.errors import RequestError
+from modelwright.errors import CompressionError
 from modelwright.models.candidate import Candidate
 from modelwright.tasks import TASKS
 from tests.compression.making import Said, run_in, split_of
@@ -66,7 +66,7 @@ def test_those_that_hurt_most_stay(
 
 
 def test_more_than_half_is_refused(scored: None, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"0\.15 on the validation split.* 0\.1 is allowed"):
+    with pytest.raises(CompressionError, match=r"0\.15 on the validation split.* 0\.1 is allowed"):
         chosen(0.1, tmp_path)
 
 

@@ -13,7 +13,7 @@ import torch
 
 from modelwright import modelfile
 from modelwright.compression import sensitivity, step_of
-from modelwright.errors import RequestError
+from modelwright.errors import CompressionError, RequestError
 from modelwright.recipe.compression import PruneStep, QuantizeStep
 from tests.compression.making import Said, compress
 from tests.compression.networks import small
@@ -117,6 +117,6 @@ def test_a_drop_beyond_what_is_allowed_is_refused(
         sensitivity, "validation_scores", lambda *_, **__: {"accuracy": next(scores)}
     )
     candidate = small("mlp")
-    with pytest.raises(RequestError, match=r"worse by 0\.1 .*0\.005 is allowed"):
+    with pytest.raises(CompressionError, match=r"worse by 0\.1 .*0\.005 is allowed"):
         compress(candidate, step("float16"), tmp_path, has_validation=True)
     assert replace(candidate).codecs == {}

@@ -9,10 +9,10 @@ from modelwright.planning import space
 
 def test_longer_lessons_begin_with_the_shorter_ones() -> None:
     values = space.space(["resnet"], [], lambda _: True)
-    trials = [trial for trial in space.first_trials(values) if trial[space.DISTILL] != space.NONE]
+    trials = [trial for trial in space.first_trials(values) if trial[space.PRUNE] == "0.5"]
     chains = [space.steps(trial, {}, 2.0)[:-1] for trial in trials]
-    assert [len(chain) for chain in chains] == [2, 3, 5]  # Channels are cut first.
+    assert [len(chain) for chain in chains] == [1, 2, 3, 5]  # Channels are cut first.
     assert all(longer[: len(chain)] == chain for chain, longer in itertools.pairwise(chains))
-    assert [space.best_case(trial, {}).trainings for trial in trials] == [2.0, 3.0, 5.0]
-    words = space.title("resnet", space.steps(trials[1], {}, 2.0))
-    assert words == "resnet → prune to 0.25 → distill 2 times → int8"
+    assert [space.best_case(trial, {}).trainings for trial in trials] == [1.0, 2.0, 3.0, 5.0]
+    words = space.title("resnet", space.steps(trials[2], {}, 2.0))
+    assert words == "resnet → prune to 0.5 → distill 2 times → int8"

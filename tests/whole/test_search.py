@@ -91,6 +91,8 @@ def test_the_report_shows_what_was_tried(finished):
         assert item["name"].replace("→", "→") in section
     assert section.count("<b>ships</b>") == 1
     assert re.search(r"<title>.* by size of the model</title>", section)
+    named = set(re.findall(r"front/\d+\.mw", section))
+    assert named == {f"front/{path.name}" for path in (finished.folder / "front").iterdir()}
 
 
 def test_run_again_it_is_finished(finished):

@@ -65,8 +65,8 @@ def distill(
     """Return the candidate that has learnt from teachers, and the facts.
 
     Raises:
-        RequestError: a teacher doesn't fit, has changed since the run began, or the main metric
-            gets worse by more than `step.max_drop` on the validation split.
+        RequestError: a teacher doesn't fit, or has changed since the run began.
+        CompressionError: the main metric gets worse by more than `step.max_drop` on validation.
         StoppedError: a stop was requested; the state is saved.
     """
     check_distill(candidate, step)

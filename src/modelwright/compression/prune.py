@@ -50,8 +50,8 @@ def prune(
     """Return a candidate of whose weights a share is zero, and the facts.
 
     Raises:
-        RequestError: the network has no such layers, or the main metric gets worse by more than
-            `step.max_drop` on the validation split.
+        RequestError: the network has no such layers.
+        CompressionError: the main metric gets worse by more than `step.max_drop` on validation.
         StoppedError: a stop was requested; the state is saved.
     """
     check_prune(candidate, step)

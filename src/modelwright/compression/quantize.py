@@ -72,11 +72,11 @@ def quantize(
     """Return a candidate whose convolutions and fully connected layers are int8, and the facts.
 
     Layers stay in fp32, those that hurt most first, until the main metric is within
-    `step.max_drop` of what it was on the validation split; with `qat` after training in int8, so
-    that fewer have to.
+    `step.max_drop` of what it was on validation; with `qat` after training in int8.
 
     Raises:
-        RequestError: the network has no such layers, or too many of them would have to stay.
+        RequestError: the network has no such layers.
+        CompressionError: too many of them would have to stay.
     """
     graph, names = _traced(candidate)
     say_untouched(graph, names, run)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from modelwright.data import Dataset, Split
 from modelwright.data.batches import Batches
-from modelwright.errors import RequestError
+from modelwright.errors import CompressionError
 from modelwright.models.candidate import Candidate
 from modelwright.recipe.targets import METRICS
 from modelwright.run import Progress, Run
@@ -83,13 +83,13 @@ def allowed_drop(
     """Return by how much the main metric got worse from one score to the other, if there are any.
 
     Raises:
-        RequestError: it is more than is allowed; it says what was `made`.
+        CompressionError: it is more than is allowed; it says what was `made`.
     """
     if scores is None:
         return None
     drop = worsening(task.select_by, *scores)
     if drop > allowed:
-        raise RequestError(
+        raise CompressionError(
             f"`{run.stage_name}` makes `{task.select_by}` worse by {drop:.3g} on the validation "
             f"split, and {allowed:.3g} is allowed",
             where="compress",
@@ -115,7 +115,7 @@ def choose_kept(
     enough; the whole then decides, and where it doesn't agree the search goes on with it.
 
     Raises:
-        RequestError: half of the layers isn't enough.
+        CompressionError: half of the layers isn't enough.
     """
     if data.validation is None:
         run.say(

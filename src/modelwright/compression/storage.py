@@ -38,8 +38,8 @@ def store(
     """Return a candidate whose weights are stored in 16 bits, and the facts.
 
     Raises:
-        RequestError: there is nothing to store so, or the main metric gets worse by more than
-            `step.max_drop` on the validation split.
+        RequestError: there is nothing to store so.
+        CompressionError: the main metric gets worse by more than `step.max_drop` on validation.
     """
     check_store(candidate, step)
     assert step.dtype is not None

@@ -51,8 +51,8 @@ def prune_structured(
     """Return a candidate with fewer channels, heads and layers, and the facts.
 
     Raises:
-        RequestError: so much can't be taken out, or the main metric gets worse by more than
-            `step.max_drop` on the validation split.
+        RequestError: so much can't be taken out.
+        CompressionError: the main metric gets worse by more than `step.max_drop` on validation.
         StoppedError: a stop was requested; the state is saved.
     """
     narrow = _Narrowing(candidate, step, recipe, data, run, task)

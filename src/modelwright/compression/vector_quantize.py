@@ -74,8 +74,8 @@ def vector_quantize(
     """Return a candidate whose weights are looked up in codebooks, and the facts.
 
     Raises:
-        RequestError: the network has no such layers, the ratio can't be reached, or the main
-            metric gets worse by more than `step.max_drop` on the validation split.
+        RequestError: the network has no such layers, or the ratio can't be reached.
+        CompressionError: the main metric gets worse by more than `step.max_drop` on validation.
         StoppedError: a stop was requested; the state is saved.
     """
     check_vector_quantize(candidate, step)

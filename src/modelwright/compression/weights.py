@@ -39,11 +39,11 @@ def group(
 ) -> tuple[Candidate, dict[str, Any]]:
     """Return a candidate whose fully connected layers and embeddings have few bits a weight.
 
-    Layers stay in fp32, those that hurt most first, until the main metric is within
-    `step.max_drop` of what it was on the validation split.
+    Layers stay in fp32 where `choose_kept` says so.
 
     Raises:
-        RequestError: the network has no such layers, or half of them would have to stay.
+        RequestError: the network has no such layers.
+        CompressionError: half of the layers would have to stay.
     """
     bits: Literal[4, 8] = 4 if step.weights == "int4" else 8
     layers = grouped_layers(candidate.network, step.group_size)

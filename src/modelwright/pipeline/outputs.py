@@ -18,7 +18,7 @@ from modelwright.evaluation import Comparison
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.pipeline.measuring import Measured, originals, questions
 from modelwright.pipeline.result import RunResult
-from modelwright.pipeline.searching import Found
+from modelwright.pipeline.searching import Found, front_file
 from modelwright.recipe import render_config
 from modelwright.report.words import percent
 from modelwright.run import Run, RunRequest, StageReport, environment
@@ -104,12 +104,16 @@ def write_outputs(
 
 def _tried(found: Found) -> list[report.Tried]:
     """Return what a search has measured, as the report shows it."""
-    on_front, compared = {point.name for point in found.front}, found.goal.compared
+    numbers = {point.name: number for number, point in enumerate(found.front)}
+    files = {name: front_file(number) for name, number in numbers.items()}
+    files.pop(found.points[0].name, None)  # That of the network before is kept elsewhere.
+    compared = found.goal.compared
     return [
         report.Tried(
             point.name,
             {name: point.figures[name].value for name in compared if name in point.figures},
-            point.name in on_front,
+            point.name in numbers,
+            files.get(point.name, ""),
             point.name == found.point.name,
             list(found.goal.missed(point)),
         )

@@ -559,18 +559,23 @@ def _why(goal: Goal, chosen: Point, points: Sequence[Point], start: Point) -> It
     yield from goal.what_would_help(points, start)
 
 
+def front_file(number: int) -> str:
+    """Return the place in a run's folder of the file of a point of the front."""
+    return f"front/{number}.mw"
+
+
 def keep_front(found: Found, folder: Path) -> None:
     """Keep the files of the front beside a run, with the record of the search; remove all others.
 
-    `search.json` is the record; `front/NUMBER.mw` are the files, in the order of its `front`.
+    `search.json` is the record; `front_file` are the files, in the order of its `front`.
     """
-    kept, made = folder / "front", folder / "search"
-    kept.mkdir(exist_ok=True)
+    made = folder / "search"
+    (folder / front_file(0)).parent.mkdir(exist_ok=True)
     for number, point in enumerate(found.front):
         chain = [_STEP.validate_python(step) for step in point.settings["compress"]]
         path = made / f"{_key(point.settings['network'], chain)}.mw"
         if path.exists():
-            path.replace(kept / f"{number}.mw")
+            path.replace(folder / front_file(number))
     write_json(folder / "search.json", found.to_json())
     shutil.rmtree(made, ignore_errors=True)
     (folder / "search.db").unlink(missing_ok=True)

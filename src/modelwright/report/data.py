@@ -31,6 +31,8 @@ class Tried(NamedTuple):
     """By metric."""
     is_on_front: bool
     """Whether no other one beats it."""
+    file: str
+    """Its file in the run's folder, if that is kept beside what ships; else a blank."""
     is_chosen: bool
     misses: Sequence[str]
     """The targets that it misses."""
