@@ -47,8 +47,9 @@ class Batch:
     targets of several parts or lengths, each part `[N, …]`."""
     positions: Positions | None = None
     """The places of the samples in their split `[N]`; unknown where nothing asks for them."""
-    view: int = 0
-    """Which of its augmented versions each sample is: the same in two batches of one view."""
+    view: int | None = 0
+    """Which of its augmented versions each sample is: the same in two batches of one view. `None`
+    where what is computed of it isn't to be kept."""
 
 
 def target_tensor(batch: Batch) -> Tensor:

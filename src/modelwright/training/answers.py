@@ -57,6 +57,8 @@ class ViewAnswers:
 
     def __call__(self, batch: Batch) -> Tensor:
         """Return the answers to a batch."""
+        if batch.view is None:
+            return self.answer(batch).float()
         assert batch.positions is not None
         kept, device = self._view(batch.view), batch.inputs[0].device
         if kept is None:

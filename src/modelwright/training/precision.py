@@ -26,6 +26,12 @@ class Precision:
         return torch.autocast(self.device.partition(":")[0], dtype=torch.bfloat16)
 
 
+def like(outputs: Tensor | tuple[Tensor, ...]) -> Precision:
+    """Return the number format that a network's outputs were computed in."""
+    first = outputs[0] if isinstance(outputs, tuple) else outputs
+    return Precision("bf16" if first.dtype == torch.bfloat16 else "fp32", str(first.device))
+
+
 def at_least_fp32(outputs: Tensor) -> Tensor:
     """Return outputs in fp32, or fp64 as it is: a loss summed up in bf16 loses digits."""
     return outputs if outputs.dtype == torch.float64 else outputs.float()
