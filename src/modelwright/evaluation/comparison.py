@@ -156,6 +156,7 @@ def compare_latency(
     parent: Model,
     samples: Sequence[Any] | np.ndarray,
     *,
+    parent_samples: Sequence[Any] | np.ndarray | None = None,
     place: Place,
     seconds: float = 4.0,
     observe: Observe = silent,
@@ -170,19 +171,21 @@ def compare_latency(
         model: the model.
         parent: what it was made of.
         samples: real ones, as `Model.predict` takes them.
+        parent_samples: the same for the parent, where it takes images of another size.
         place: the hardware, runtime and threads.
         seconds: the approximate time of each batch size.
         observe: is called with the progress.
         clock: monotonic, in nanoseconds.
     """
-    batch: Any = [samples[turn % len(samples)] for turn in range(BATCH)]
-    if isinstance(samples, np.ndarray):
-        batch = np.ascontiguousarray(np.stack(batch))
+    own = _batch(samples)
+    other = own if parent_samples is None else _batch(parent_samples)
     record: Record = partial(sampled, model=model.digest, **asdict(place))
     found = []
     for number, size in enumerate((1, BATCH)):
         observe(Progress("compare", number, 2))
-        ratios = np.sort(_ratios(model.predict, parent.predict, batch, size, seconds, clock))
+        ratios = np.sort(
+            _ratios((model.predict, own), (parent.predict, other), size, seconds, clock)
+        )
         value, (low, high) = intervals.quantile_bounds(ratios, 0.5)
         bounds = (low / (1 + _BETWEEN), high * (1 + _BETWEEN))
         method = (
@@ -195,15 +198,21 @@ def compare_latency(
     return found
 
 
+def _batch(samples: Sequence[Any] | np.ndarray) -> Any:
+    """Return a batch of `BATCH` samples, which are taken again where there are fewer."""
+    batch = [samples[turn % len(samples)] for turn in range(BATCH)]
+    return np.ascontiguousarray(np.stack(batch)) if isinstance(samples, np.ndarray) else batch
+
+
+Asked = tuple[Callable[[Any], object], Any]
+"""What answers, and the batch that it is asked."""
+
+
 def _ratios(
-    own: Callable[[Any], object],
-    other: Callable[[Any], object],
-    batch: Any,
-    size: int,
-    seconds: float,
-    clock: Callable[[], int],
+    own: Asked, other: Asked, size: int, seconds: float, clock: Callable[[], int]
 ) -> np.ndarray:
-    def block(answer: Callable[[Any], object], count: int) -> float:
+    def block(asked: Asked, count: int) -> float:
+        answer, batch = asked
         times = []
         for turn in range(count):
             start = (turn * size) % BATCH

@@ -115,6 +115,8 @@ class Shipped:
     """Whether it is another file than the network before."""
     found: Found | None = None
     """What a search has found, where there was one."""
+    before: Prepared | None = None
+    """The data as the network before takes it."""
 
 
 def is_compressed(recipe: Recipe) -> bool:
@@ -197,7 +199,7 @@ def compress_trained(
 
         candidate = compressed(trained.candidate, request, prepared, context, after=after)
     copy_file(path, model)
-    return Shipped(candidate, prepared, path != parent, found)
+    return Shipped(candidate, prepared, path != parent, found, trained.prepared)
 
 
 def _searched(
@@ -286,15 +288,23 @@ def compare_files(
     parent: Path,
     measured: Measured,
     request: RunRequest,
-    prepared: Prepared,
+    shipped: Shipped,
     context: Run,
 ) -> Comparison:
     """Measure a file beside the one that it was made of, and put the difference in the ledger."""
     own, other = (modelfile.load(each, threads=context.threads) for each in (path, parent))
     samples, place, task = measured.samples, measured.place, task_of(request.recipe)
-    fingerprint = prepared.fingerprint(samples.name)
+    fingerprint = shipped.prepared.fingerprint(samples.name)
+    assert shipped.before is not None
+    taken = shipped.before.split(samples.name)
+    assert taken is not None
     before = evaluation.measure(
-        other, samples, other.scoring, fingerprint=fingerprint, place=place, observe=context.observe
+        other,
+        taken,
+        other.scoring,
+        fingerprint=shipped.before.fingerprint(samples.name),
+        place=place,
+        observe=context.observe,
     )
     compared = evaluation.compare(
         measured.measurement, before, samples, task, fingerprint=fingerprint, place=place
@@ -302,8 +312,15 @@ def compare_files(
     context.ledger.extend(compared.evidence)
     context.ledger.append(evaluation.compare_sizes(own, other))
     if request.recipe.evaluate.latency:
-        asked = questions(range(min(evaluation.BATCH, len(samples))), samples, prepared)
-        times = evaluation.compare_latency(own, other, asked, place=place, observe=context.observe)
+        places = range(min(evaluation.BATCH, len(samples)))
+        times = evaluation.compare_latency(
+            own,
+            other,
+            questions(places, samples, shipped.prepared),
+            parent_samples=questions(places, taken, shipped.before),
+            place=place,
+            observe=context.observe,
+        )
         context.ledger.extend(times)
         for record in times:
             if record.high < 1:

@@ -162,7 +162,7 @@ def _deliver(
     measured = measure_file(model, request, prepared, context)
     comparison = None
     if shipped.is_changed:
-        comparison = compare_files(model, parent, measured, request, prepared, context)
+        comparison = compare_files(model, parent, measured, request, shipped, context)
     place = measured.place
     if host is not None:
         own = (record for record in context.ledger if record.subject == "model")
