@@ -5,7 +5,7 @@ The test split is opened once, for the file that ships.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ TIMED_S = 1.5
 _KEPT = ("calibration_error", "size_bytes")
 """What is kept of the figures after a step, beside the main metric and what differs."""
 _SPEEDUPS = {"latency_p50_ms": "speedup_batch_1", "throughput_per_s": "speedup_batch_64"}
+"""How many times faster, by the figure that it is a ratio of."""
 
 
 def write_candidate(
@@ -75,8 +76,9 @@ class Assessor:
     context: Run
     scaled: Callable[[list[Evidence], Path], list[Evidence]] | None = None
     """What times would be on another machine, where that is the one that counts."""
+    start: Point | None = None
+    """The figures of the parent, which times are compared with."""
     _before: Measurement | None = field(default=None)
-    _times: list[Evidence] = field(default_factory=list)
 
     @property
     def place(self) -> Place:
@@ -153,14 +155,13 @@ class Assessor:
         evidence += evaluation.measure_threshold(model, samples, fingerprint, self.place)
         if self.request.recipe.evaluate.latency:
             times = self._timed(path, prepared)
-            if path == self.parent:
-                self._times = times
-            evidence += [*times, *_speedups(times, self._times or times)]
+            evidence += times
         figures = {
             record.metric: Figure(record.value, record.low, record.high)
             for record in evidence
             if not record.slice
         }
+        figures |= _speedups(figures, figures if self.start is None else self.start.figures)
         return Point(name, figures)
 
     def _questions(self, prepared: Prepared) -> Any:
@@ -180,20 +181,14 @@ class Assessor:
         return times if self.scaled is None else self.scaled(times, path)
 
 
-def _speedups(times: Sequence[Evidence], before: Sequence[Evidence]) -> list[Evidence]:
+def _speedups(own: Mapping[str, Figure], other: Mapping[str, Figure]) -> dict[str, Figure]:
     """Return how many times faster than the parent, of times that were measured apart."""
-    own, other = ({item.metric: item for item in each} for each in (times, before))
-    found = []
-    for metric, name in (
-        ("latency_p50_ms", "speedup_batch_1"),
-        ("throughput_per_s", "speedup_batch_64"),
-    ):
-        is_time = metric.startswith("latency")
+    found = {}
+    for metric, name in _SPEEDUPS.items():
+        if metric not in own or metric not in other:
+            continue
         fast, slow = own[metric], other[metric]
-        if is_time:
-            ratio = (slow.value / fast.value, slow.low / fast.high, slow.high / fast.low)
-        else:
-            ratio = (fast.value / slow.value, fast.low / slow.high, fast.high / slow.low)
-        value, low, high = ratio
-        found.append(replace(fast, metric=name, value=value, low=low, high=high))
+        if metric.startswith("throughput"):
+            fast, slow = slow, fast
+        found[name] = Figure(slow.value / fast.value, slow.low / fast.high, slow.high / fast.low)
     return found

@@ -197,7 +197,8 @@ def compress_trained(
             if prepared.dataset().validation is not None:
                 context.ledger.extend(assessor.step(path, own.stage_name))
 
-        candidate = compressed(trained.candidate, request, prepared, context, after=after)
+        further = replace(request, recipe=trained.recipe(request.recipe))
+        candidate = compressed(trained.candidate, further, prepared, context, after=after)
     copy_file(path, model)
     return Shipped(candidate, prepared, path != parent, found, trained.prepared)
 
@@ -208,30 +209,30 @@ def _searched(
     """Search for what meets the targets, in the time that is left."""
     from modelwright.training import steps_per_epoch, time_steps
 
-    recipe, dataset = request.recipe, trained.prepared.dataset()
+    recipe = request.recipe
+    architecture = trained.candidate.architecture
+    name = str(architecture.get("name", "network"))
+    others = {key if key != name else f"{key} 2": each for key, each in trained.others.items()}
+    starts = {name: trained, **others}
 
-    def timed() -> float:
-        cost = time_steps(
-            trained.candidate,
-            recipe.train,
-            dataset,
-            context,
-            task=task_of(recipe),
-            augment=recipe.augment,
-        )
-        steps = steps_per_epoch(recipe.train, dataset.train)
-        return round(cost.step_s * steps + cost.validation_s, 4)
+    def timed() -> dict[str, float]:
+        found = {}
+        for key, each in starts.items():
+            own, dataset = each.recipe(recipe).train, each.prepared.dataset()
+            cost = time_steps(
+                each.candidate, own, dataset, context, task=task_of(recipe), augment=recipe.augment
+            )
+            steps = steps_per_epoch(own, dataset.train)
+            found[key] = round(cost.step_s * steps + cost.validation_s, 4)
+        return found
 
-    epoch_s = float(context.decisions.decide("search_epoch_s", timed))
+    epoch_s = context.decisions.decide("search_epoch_s", timed)
     left_s = None
     if recipe.train.budget is not None:
         is_shared = bool(trained.candidate.reports)  # By the training of this run.
         left_s = seconds(recipe.train.budget) * (1 - TRAINING_SHARE if is_shared else 1.0)
-    architecture = trained.candidate.architecture
-    name = str(architecture.get("name", "network"))
-    others = {key if key != name else f"{key} 2": each for key, each in trained.others.items()}
     return search(
-        {name: trained, **others},
+        starts,
         request,
         context,
         parent=parent,

@@ -32,6 +32,7 @@ from modelwright.recipe import Recipe
 from modelwright.recipe.model import LinearModel
 from modelwright.recipe.spec import seconds
 from modelwright.recipe.targets import METRICS
+from modelwright.recipe.train import TrainSpec
 from modelwright.run import Run, RunRequest
 from modelwright.tasks import task_of
 
@@ -62,6 +63,15 @@ class Trained:
     """The graphs of its network that were traced before, in the rehearsal."""
     others: Mapping[str, Trained] = field(default_factory=dict)
     """Those that were trained beside it by `model: auto`, by their names."""
+    train: TrainSpec | None = None
+    """The section `train` that it learnt by, where that isn't the recipe's own."""
+
+    def recipe(self, recipe: Recipe) -> Recipe:
+        """Return a recipe by which the network goes on learning, in the time that it allows."""
+        if self.train is None:
+            return recipe
+        train = self.train.model_copy(update={"budget": recipe.train.budget})
+        return recipe.model_copy(update={"train": train})
 
 
 TrainNetwork = Callable[[NetworkChoice], Trained]

@@ -327,7 +327,8 @@ def _train(start: Trained, request: RunRequest, context: Run) -> Trained:
             traced = _rehearse(candidate, asked, prepared, context, decision=key)
             begun = Trained(candidate, prepared, traced)
         finished = _pass_stages(begun.candidate, asked, prepared, context)
-        return replace(begun, candidate=finished)
+        own = asked.recipe.train if choice.is_published else None
+        return replace(begun, candidate=finished, train=own)
 
     request = training_request(request)
     if selects_model(request.recipe, start.prepared):

@@ -26,10 +26,13 @@ from modelwright.pipeline.measuring import calibrate
 from modelwright.pipeline.model_selection import Trained
 from modelwright.pipeline.stages import compressing
 from modelwright.planning import LIMITED, Goal, Point, Study, Trial, least_after, space
+from modelwright.recipe import Recipe
 from modelwright.recipe.compression import CompressionStep, DistillStep
 from modelwright.recipe.model import ModelSpec
+from modelwright.recipe.train import DEFAULT_EPOCHS
 from modelwright.run import Progress, Run, RunRequest
 from modelwright.tasks import task_of
+from modelwright.transforms.ngrams import NgramInput
 
 if TYPE_CHECKING:
     from modelwright.models.candidate import Candidate
@@ -38,6 +41,8 @@ MOST_TRIALS, MOST_TRAININGS = 40, 12
 """Where there is no budget, a search ends after so many trials, and trainings."""
 _SHARE = 1 / 8
 """The part of a budget that one training of a search takes at the most."""
+_MOST_EPOCHS = 40.0
+"""A training of a search has half as many epochs at the most, where the recipe names no number."""
 _LEAST_EPOCHS = 0.5
 """A training of a search has so many epochs at the least."""
 _REPEATED = 12
@@ -144,7 +149,9 @@ class Chains:
             # As what ships will be: it takes a few bytes, and a threshold decides answers.
             aside = replace(self.context, ledger=Ledger())
             calibrate(path, self.request, prepared, aside)
-        chain = [step.model_dump(mode="json", exclude_defaults=True) for step in steps]
+            if space.is_last(steps):  # No chain goes on from here.
+                self._candidates.pop(_key(start, steps), None)
+        chain = [step.model_dump(mode="json", exclude_unset=True) for step in steps]
         point = self.assessor.point(path, space.title(start, chain), prepared)
         point = replace(
             point,
@@ -169,11 +176,12 @@ class Chains:
                 # The network before all steps teaches.
                 step = step.model_copy(update={"teacher": str(self.path(start, ()))})
             stage = compressing(step)
-            data = self.starts[start].prepared.dataset()
+            trained = self.starts[start]
+            recipe, data = trained.recipe(self.request.recipe), trained.prepared.dataset()
             context = self.context.stage(f"search-{key}")
             context = replace(context, stage_name=steps[-1].name)
             try:
-                self._candidates[key] = stage(before, self.request.recipe, data, context)
+                self._candidates[key] = stage(before, recipe, data, context)
             except (StoppedError, ResourceError):
                 raise
             except Exception as error:
@@ -192,7 +200,7 @@ def search(
     context: Run,
     *,
     parent: Path,
-    epoch_s: float,
+    epoch_s: Mapping[str, float],
     left_s: float | None,
     networks_only: bool = False,
     is_random: bool = False,
@@ -205,7 +213,7 @@ def search(
         request: what is asked for; its data has a validation split.
         context: the context of the run.
         parent: the packed file of the first of them.
-        epoch_s: what an epoch of the first one's training takes.
+        epoch_s: what an epoch of the training of each takes.
         left_s: the seconds that the search may take, if there is a limit.
         networks_only: choose among networks, without steps that change their numbers.
         is_random: propose trials at random, as a reference to compare with.
@@ -216,20 +224,25 @@ def search(
     """
     first, trained = next(iter(starts.items()))
     prepared = trained.prepared
-    epochs = _epochs(request, epoch_s, left_s)
+    epochs = {
+        name: _epochs(each.recipe(request.recipe), epoch_s[name], left_s)
+        for name, each in starts.items()
+    }
     # The time is that of the search: each training takes its epochs.
     train = request.recipe.train.model_copy(update={"budget": None})
     request = replace(request, recipe=request.recipe.model_copy(update={"train": train}))
     assessor = Assessor(parent, prepared, request, context, scaled)
     chains = Chains(starts, request, context, assessor)
     start = chains.point(first, ())
+    assessor.start = start
     goal = _goal(request, start)
     _say_unmeasured(goal, start, context)
     if not goal.is_cheapest and not goal.missed(start):
         note = "The network meets every target on the validation split as it is, without a step"
         context.say(note)
         return Found(start, parent, trained, (start,), (start,), goal, notes=(note,))
-    smaller, shares = _students(trained, request, context)
+    teaching = _teaching(starts)
+    smaller, shares = _students(starts[teaching], request, context) if teaching else ({}, {})
     values = space.space(
         list(starts),
         list(smaller),
@@ -248,7 +261,20 @@ def search(
     )
     if not is_random:
         study.propose_first(space.first_trials(values))
-    trials = _Trials(chains, study, goal, smaller, shares, values, start, epochs, epoch_s, left_s)
+    assessor.before()  # Once for all trials, each of which has a copy.
+    trials = _Trials(
+        chains,
+        study,
+        goal,
+        smaller,
+        shares,
+        teaching or first,
+        values,
+        start,
+        epochs,
+        epoch_s,
+        left_s,
+    )
     trials.run(context)
     return trials.found(context)
 
@@ -262,18 +288,22 @@ class _Trials:
     goal: Goal
     smaller: Mapping[str, Mapping[str, Any]]
     shares: Mapping[str, float]
-    """Of the smaller networks, their share of the multiply-adds."""
+    """Of the smaller networks, their share of the multiply-adds of the one that teaches them."""
+    teaching: str
+    """The trained network that smaller ones learn from."""
     values: Mapping[str, Sequence[str]]
     start: Point
-    epochs: float
-    """How long networks train on."""
-    epoch_s: float
-    """What an epoch of the network as it is takes by its forecast."""
+    epochs: Mapping[str, float]
+    """How long each trained network trains on."""
+    epoch_s: Mapping[str, float]
+    """What an epoch of each trained network takes by its forecast."""
     left_s: float | None
     points: dict[str, Point] = field(default_factory=dict)
     rejected: dict[str, str] = field(default_factory=dict)
     """Of trials that weren't carried out to their end, why."""
     trainings: float = 0.0
+    forecast: set[str] = field(default_factory=set)
+    """Those of the rejected that were left out by their forecast."""
 
     def run(self, context: Run) -> None:
         """Carry out trials until the time is over, or nothing new is left to try."""
@@ -292,7 +322,7 @@ class _Trials:
             spent = spent_before + time.monotonic() - begun
             is_over = self.left_s is not None and spent >= self.left_s
             if self.left_s is None:
-                is_over = self.tried >= MOST_TRIALS or self.trainings >= MOST_TRAININGS
+                is_over = self.carried >= MOST_TRIALS or self.trainings >= MOST_TRAININGS
             if is_over or repeated >= min(_REPEATED, most):
                 return
             trial = self.study.ask(explores=repeated > 0)
@@ -306,7 +336,7 @@ class _Trials:
             shown = best.value(self.goal.metric)
             known = {} if shown is None else {self.goal.metric: shown}
             passed = int(spent_before + time.monotonic() - begun)
-            share = self.tried if self.left_s is None else passed
+            share = self.carried if self.left_s is None else passed
             total = MOST_TRIALS if self.left_s is None else int(self.left_s)
             context.observe(Progress("search", min(share, total), total, values=known))
 
@@ -319,6 +349,8 @@ class _Trials:
         self.trainings += float(outcome["trainings"])
         if outcome["why"]:
             self.rejected.setdefault(outcome["name"], outcome["why"])
+        if outcome["missing"]:
+            self.forecast.add(outcome["name"])
         return self.tried > before
 
     @property
@@ -326,13 +358,17 @@ class _Trials:
         """How many chains were carried out, or left out."""
         return len(self.points) + len(self.rejected)
 
+    @property
+    def carried(self) -> int:
+        """How many chains were carried out, to their end or not."""
+        return self.tried - len(self.forecast)
+
     def _carry_out(self, trial: Trial, left_s: float | None, context: Run) -> JsonObject:
         """Return what became of a trial: its points, or why it has none."""
         settings = trial.settings
-        steps = space.steps(settings, self.smaller, self.epochs)
         network = settings[space.NETWORK]
-        first = next(iter(self.chains.starts))
-        start = network if network in self.chains.starts else first
+        start = network if network in self.chains.starts else self.teaching
+        steps = space.steps(settings, self.smaller, self.epochs[start])
         outcome: JsonObject = {
             "name": space.title(start, steps),
             "points": [],
@@ -352,7 +388,7 @@ class _Trials:
             words = ", ".join(f"`{name}`" for name in missing)
             return outcome | {"why": f"by its forecast it misses {words}", "missing": missing}
         share = self.shares.get(network, 1.0)
-        needed = self.epoch_s * sum(
+        needed = self.epoch_s[start] * sum(
             float(step.get("epochs", 0.0))
             * ((share if "student" in step else 1.0) + _TEACHING * (step["name"] == "distill"))
             for count, step in enumerate(steps, 1)
@@ -375,17 +411,18 @@ class _Trials:
         chains = replace(
             self.chains, context=own, assessor=replace(self.chains.assessor, context=own)
         )
+        made: list[JsonObject] = []  # What was made on the way counts, where the end fails.
+        why = ""
         try:
-            made = [chains.point(start, chain[:count]) for count in range(len(chain) + 1)]
+            for count in range(len(chain) + 1):
+                made.append(chains.point(start, chain[:count]).to_json())
         except (StoppedError, ResourceError):
             trial.stop()
             raise
-        except _HopelessError as error:
-            return outcome | {"why": str(error)}
-        except (ModelwrightError, MemoryError, RuntimeError) as error:
-            why = error.what if isinstance(error, ModelwrightError) else str(error).splitlines()[0]
-            return outcome | {"why": why[:300] or type(error).__name__}
-        return outcome | {"points": [point.to_json() for point in made]}
+        except Exception as error:  # noqa: BLE001 (of any library: a trial doesn't end a search)
+            words = error.what if isinstance(error, ModelwrightError) else str(error)
+            why = words.partition("\n")[0][:300] or type(error).__name__
+        return outcome | {"points": made, "why": why}
 
     def _hopeless_by(self, expected: space.BestCase, start: str) -> dict[str, float]:
         """Return the limits that a trial misses even if all goes as well as it can."""
@@ -398,16 +435,14 @@ class _Trials:
             "latency_p99_ms": expected.time,
         }
         figures = {
-            name: replace(
-                figure, **{key: value * shares[name] for key, value in asdict(figure).items()}
-            )
+            name: replace(figure, **dict.fromkeys(asdict(figure), figure.low * shares[name]))
             for name, figure in point.figures.items()
             if name in shares
         }
         return self.goal.missed(Point("", figures))
 
     def _tell(self, trial: Trial, outcome: JsonObject) -> None:
-        if not outcome["points"]:
+        if outcome["why"]:
             trial.reject(outcome["missing"] or {"carried out": 1.0}, outcome)
             return
         point = Point.from_json(outcome["points"][-1])
@@ -466,9 +501,13 @@ class _Watch:
             raise _HopelessError("others were better after as much training")
 
 
-def _epochs(request: RunRequest, epoch_s: float, left_s: float | None) -> float:
-    """Return how long networks train on in a search: as long as it has time for."""
-    epochs = (request.recipe.train.epochs or 10.0) / 2  # What a step takes by itself.
+def _epochs(recipe: Recipe, epoch_s: float, left_s: float | None) -> float:
+    """Return how long networks train on in a search: as long as it has time for.
+
+    That is what a step takes by itself at the most; where a budget alone limits training, more.
+    """
+    usual = DEFAULT_EPOCHS if left_s is None else _MOST_EPOCHS
+    epochs = (recipe.train.epochs or usual) / 2
     if left_s is not None:
         epochs = min(epochs, max(_SHARE * left_s / max(epoch_s, 1e-9), _LEAST_EPOCHS))
     return float(f"{epochs:.2g}")
@@ -496,6 +535,19 @@ def _say_unmeasured(goal: Goal, start: Point, context: Run) -> None:
             else ("it isn't measured on the validation split")
         )
         context.say(f"The search goes by the other targets, as {names} isn't known in it: {why}")
+
+
+def _teaching(starts: Mapping[str, Trained]) -> str | None:
+    """Return the trained network that smaller ones learn from, if there is one.
+
+    It is the best one that isn't linear; else a linear one of what networks take too.
+    """
+    takes = {
+        name: each.candidate.architecture["name"] != "linear"
+        for name, each in starts.items()
+        if not isinstance(each.prepared.input, NgramInput)
+    }
+    return next((name for name, is_deep in takes.items() if is_deep), next(iter(takes), None))
 
 
 def _students(
