@@ -103,8 +103,8 @@ def test_integers_do_not_learn_and_teach() -> None:
     change = Group(layer="body.hidden.0", bits=8, group=32)
     group_weights(candidate.network, change)
     changed = replace(candidate, architecture=modified(candidate.architecture, change))
-    with pytest.raises(RequestError, match="don't learn"):
-        check_distill(changed, DistillStep(name="distill", teacher="teacher.mw"))
+    with pytest.raises(RequestError, match="have few bits already"):
+        check_step(changed, DistillStep(name="distill", teacher="teacher.mw"))
     student = networks.MlpModel(name="mlp", hidden=(4,))
     check_step(changed, DistillStep(name="distill", student=student))
 

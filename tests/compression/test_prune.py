@@ -14,7 +14,7 @@ from modelwright import modelfile
 from modelwright.compression.prune import RISING, Mask, check_prune, weights_of
 from modelwright.errors import RequestError
 from modelwright.models.modifications import Group, group_weights
-from modelwright.recipe.compression import PruneStep, QuantizeStep
+from modelwright.recipe.compression import DistillStep, PruneStep, QuantizeStep
 from tests.compression.making import compress
 from tests.compression.networks import small
 
@@ -111,6 +111,29 @@ def test_zeros_that_are_there_already_are_not_undone(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="60% of this network's weights are zero already"):
         check_prune(pruned, PruneStep(name="prune", sparsity=0.5))
     check_prune(pruned, PruneStep(name="prune", sparsity=0.7))
+
+
+@pytest.mark.parametrize("kind", ["structured", "distill"])
+def test_zeros_stay_zero_where_a_network_trains_on(kind: str, tmp_path: Path) -> None:
+    pruned, _ = compress(small("mlp"), PruneStep(name="prune", sparsity=0.8), tmp_path / "first")
+    teacher = tmp_path / "teacher.mw"
+    modelfile.write_model(teacher, small("mlp"))
+    step = (
+        PruneStep(name="prune", kind="structured", multiply_adds=0.5, rounds=1, epochs=1)
+        if kind == "structured"
+        else DistillStep(name="distill", teacher=str(teacher), epochs=2)
+    )
+    after, _ = compress(pruned, step, tmp_path / "second")
+    before = dict(pruned.network.named_parameters())
+    changed = [
+        not torch.equal(item, before[name])
+        for name, item in after.network.named_parameters()
+        if item.shape == before[name].shape
+    ]
+    assert any(changed)
+    weight = after.network.get_parameter("body.hidden.0.weight")
+    least = 0.3 if kind == "structured" else 0.7  # Units of few zeros are those that stay.
+    assert float((weight == 0).float().mean()) > least
 
 
 def test_pruned_weights_become_int8_and_stay_compressed(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from modelwright.compression.vector_quantize import (
     second_moments,
 )
 from modelwright.errors import ModelFileError, RequestError, StoppedError
+from modelwright.modelfile import torch_runtime
 from modelwright.modelfile.session import Session
 from modelwright.models.coded import codebooks_of
 from modelwright.models.modifications import Code
@@ -232,3 +233,13 @@ def test_what_code_says_is_what_the_layer_has(shipped) -> None:
     (coded,) = codebooks_of(shipped[1].network)
     assert coded.codes.shape == (code.codebooks, coded.shape[0], code.blocks)
     assert coded.codebook.shape == (code.codebooks, code.codebook_size, code.block_size)
+
+
+def test_codes_that_stand_for_far_more_than_the_file_holds_are_refused(
+    shipped, monkeypatch
+) -> None:
+    monkeypatch.setattr(torch_runtime, "_MOST_CODED", 0)
+    modelfile.rebuild(shipped[3])
+    monkeypatch.setattr(torch_runtime, "MOST_RATIO", 1)
+    with pytest.raises(ModelFileError, match="stand for weights of"):
+        modelfile.rebuild(shipped[3])

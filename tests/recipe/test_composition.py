@@ -71,11 +71,6 @@ CAUGHT = [
     ),
     (DIGITS + "compress: [{name: distill}]", 3, "learn from itself"),
     (
-        DIGITS + "compress: [{name: prune}, {name: distill, teacher: x.mw}]",
-        3,
-        "would undo what `prune` has done",
-    ),
-    (
         DIGITS + "compress: [{name: distill, teacher: x.mw, student: {name: mlp}}]",
         None,
         "only what the student is compared with",

@@ -260,11 +260,6 @@ BAD = [
         RecipeError,
         "`distill` can't follow `quantize`",
     ),
-    (
-        {"compress": [step(name="prune"), step(teacher="first.mw")]},
-        RecipeError,
-        "would undo what `prune`",
-    ),
     ({"data.unlabelled": "others"}, RecipeError, "`data.unlabelled` has no effect"),
     (
         {

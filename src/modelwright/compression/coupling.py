@@ -9,6 +9,7 @@ then tried: narrower, the network must answer as it does where nothing reads the
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import operator
@@ -49,6 +50,8 @@ LEAST = 1 / 8
 """The part of a width that stays at least."""
 _SAME = 1e-3
 """How much outputs may differ, in parts of the largest one, as sums go in another order."""
+_UNFIT = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, RequestError)
+"""What a network may raise that can't be built or called so."""
 _FIXED = 1
 """The number of what stays; 0 is that of what no layer here puts out."""
 _NONE = torch.zeros(1, dtype=torch.int64)
@@ -135,9 +138,18 @@ def find_blocks(candidate: Candidate) -> list[str]:
     for name, module in network.named_modules():
         if Drop.fits(network, name):
             module.register_forward_hook(partial(note, name))
+    inputs = synthetic_inputs(candidate)
+
+    def answers_without(name: str) -> bool:
+        narrow = copy.deepcopy(candidate.network)
+        modify(narrow, [Drop(layer=name)])
+        with contextlib.suppress(*_UNFIT):
+            return narrow(*inputs) is not None
+        return False
+
     with torch.no_grad():
-        network(*synthetic_inputs(candidate))
-    return [name for name, does_fit in fits.items() if does_fit]
+        network(*inputs)
+        return [name for name, does_fit in fits.items() if does_fit and answers_without(name)]
 
 
 def joined(units: Iterable[Unit]) -> dict[Axis, list[int]]:
@@ -213,7 +225,7 @@ def _holds(network: nn.Module, width: Width, inputs: tuple[Tensor, ...]) -> bool
         return False
     try:
         answer = cut(network, gone)[0].eval()(*inputs)
-    except (RuntimeError, ValueError, AssertionError, RequestError):
+    except _UNFIT:
         return False  # It has the width elsewhere too, as a number, or can't be built so again.
     expected = silenced(network, gone).eval()(*inputs)
     one, other = (item if isinstance(item, tuple) else (item,) for item in (answer, expected))

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from modelwright.compression.prune import slower
+from modelwright.compression.prune import keeping_zeros, slower
 from modelwright.compression.sensitivity import allowed_drop, both_scores
 from modelwright.data import Dataset, Prepared
 from modelwright.data.batches import Batch, Batches
@@ -55,8 +55,6 @@ from modelwright.transforms.ngrams import NgramInput
 
 USUAL_DROP = 0.01
 """What `max_drop: auto` allows where the present network goes on learning."""
-_UNLEARNT = ("int8", "group")
-"""The modifications after which weights are integers."""
 
 
 def distill(
@@ -97,6 +95,8 @@ def distill(
             for teacher, kept, place in zip(teachers, answers, places, strict=True)
         ]
         objective = _objective(network, parts, step, teachers, each, len(data.train), task)
+        if step.student is None:
+            parts = keeping_zeros(candidate)(network, parts)
         return replace(parts, sampler=sampler, source=source, objective=objective)
 
     learnt, fitted = fit(
@@ -136,7 +136,7 @@ def distill(
 
 
 def check_distill(candidate: Candidate, step: DistillStep) -> None:
-    """Refuse a network that gives boxes, is fitted at once, or whose weights are integers."""
+    """Refuse a network that gives boxes, or is fitted at once."""
     if candidate.output_kind == OutputKind.BOXES:
         raise RequestError(
             "a network that gives boxes can't be `distill`ed",
@@ -145,8 +145,6 @@ def check_distill(candidate: Candidate, step: DistillStep) -> None:
             "outputs don't belong together one by one",
             fix="Leave the step out; `quantize` makes detectors smaller and faster",
         )
-    architecture = candidate.architecture
-    changes = architecture.get("modifications", ())
     if step.student is not None:
         if isinstance(candidate.input, NgramInput):
             raise RequestError(
@@ -155,19 +153,12 @@ def check_distill(candidate: Candidate, step: DistillStep) -> None:
                 why="A `student` takes samples as the network before does",
                 fix="Train the student by itself, with the linear model's file as `teacher`",
             )
-    elif architecture["name"] == "linear":
+    elif candidate.architecture["name"] == "linear":
         raise RequestError(
             "a linear model can't go on learning from a `teacher`",
             where="compress",
             why="It is fitted at once, to labels or numbers alone",
             fix="Name a `student`, or leave the step out",
-        )
-    elif any(change["kind"] in _UNLEARNT for change in changes):
-        raise RequestError(
-            "this network's weights are integers, which don't learn",
-            where="compress",
-            why="`quantize` has made them so",
-            fix="Put `distill` before `quantize`, or name a `student`",
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 from modelwright.arrays import Doubles
 from modelwright.compression.coupling import Width
 from modelwright.data.batches import Batch
-from modelwright.models.modifications import Drop, modify
 
 Importance = tuple[list[Doubles], list[float]]
 """Of each width what each unit matters, and of each layer that may be left out."""
@@ -37,9 +35,6 @@ def by_taylor(
     weights = [network.get_submodule(name).get_parameter("weight") for name in names]
     for weight in weights:
         weight.requires_grad_(True)
-    without = [copy.deepcopy(network) for _ in blocks]
-    for other, name in zip(without, blocks, strict=True):
-        modify(other, [Drop(layer=name)])
     units = [np.zeros(len(width.units)) for width in widths]
     layers = np.zeros(len(blocks))
     for batch in batches:
@@ -52,8 +47,10 @@ def by_taylor(
         for scores, width in zip(units, widths, strict=True):
             scores += _of_units(width, by_layer) ** 2
         with torch.no_grad():
-            for at, other in enumerate(without):
-                layers[at] += max(float(loss(other, batch) - value), 0.0) ** 2
+            for at, name in enumerate(blocks):
+                skip = network.get_submodule(name).register_forward_hook(lambda _, x, y: x[0])
+                layers[at] += max(float(loss(network, batch) - value), 0.0) ** 2
+                skip.remove()
     return units, list(layers)
 
 

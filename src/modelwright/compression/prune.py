@@ -94,14 +94,16 @@ def further(
 ) -> TrainSpec:
     """Return the section `train` of training a network on, with further changes to it.
 
-    `auto` is the `usual` share of the recipe's epochs. Of all of it a `share` is returned, where a
-    network is trained on in parts.
+    `auto` is the `usual` share of the recipe's epochs and budget. Of all of it a `share` is
+    returned, where a network is trained on in parts.
     """
+    budget = None
     if epochs == "auto":
         epochs = max((train.epochs or 10.0) * usual, 1.0)
+        budget = train.budget and f"{seconds(train.budget) * usual * share:.3f}s"
     update = {
         "epochs": float(epochs) * share,
-        "budget": train.budget and f"{seconds(train.budget) * usual * share:.3f}s",
+        "budget": budget,
         "optimizer": slower(train, float(epochs) * share),
         "patience": None,
         "resolution": (),
@@ -138,6 +140,18 @@ def slower(train: TrainSpec, epochs: float) -> OptimizerSpec:
         rest = optimizer.rest
         changes["rest"] = rest.model_copy(update={"lr": rest.lr * factor})
     return optimizer.model_copy(update=changes)
+
+
+def keeping_zeros(candidate: Candidate) -> ChangeParts:
+    """Return the change of the loop by which weights that `prune` has made zero stay so."""
+    pruned = {name for name, codec in candidate.codecs.items() if "zstd" in codec}
+
+    def masked(network: nn.Module, parts: Parts) -> Parts:
+        weights = {name: item for name, item in network.named_parameters() if name in pruned}
+        mask = (Mask(weights, 0.0),) if weights else ()
+        return replace(parts, constraints=(*mask, *parts.constraints))
+
+    return masked
 
 
 def check_prune(candidate: Candidate, step: PruneStep) -> None:

@@ -14,21 +14,18 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
 from torch.fx import GraphModule
 
-from modelwright.compression.prune import ALL_ALIKE, Mask, fit_further, further
+from modelwright.compression.prune import ALL_ALIKE, fit_further, further, keeping_zeros
 from modelwright.compression.sensitivity import both_scores, worsening
 from modelwright.data import Dataset
 from modelwright.errors import RequestError
 from modelwright.models.candidate import Candidate
-from modelwright.models.quantized import FakeQuantizedLayer
 from modelwright.recipe import Recipe
 from modelwright.recipe.compression import QuantizeStep
 from modelwright.recipe.train import MuonOptimizer, TrainSpec
 from modelwright.run import Run
 from modelwright.tasks import Task
-from modelwright.training import Parts
 
 SHARE = 0.25
 """The share of `train.epochs`, or of its budget, that this training takes by itself."""
@@ -66,18 +63,8 @@ def train_rounded(
         if "device" in node.kwargs:
             node.kwargs = {**node.kwargs, "device": torch.device(run.device)}
     network.recompile()
-
-    def masked(network: nn.Module, parts: Parts) -> Parts:
-        pruned = {
-            f"{name}.weight": layer.weight
-            for name, layer in network.named_modules()
-            if isinstance(layer, FakeQuantizedLayer) and f"{name}.weight" in candidate.codecs
-        }
-        mask = (Mask(pruned, 0.0),) if pruned else ()
-        return replace(parts, constraints=(*mask, *parts.constraints))
-
     begun, train = replace(candidate, network=network), training_of(step, recipe.train)
-    fitted, report = fit_further(begun, train, recipe, data, run, task, masked)
+    fitted, report = fit_further(begun, train, recipe, data, run, task, keeping_zeros(candidate))
     weights = fitted.network.state_dict()
     trained = copy.deepcopy(graph)
     trained.load_state_dict({name: weights[name] for name in trained.state_dict()})

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from modelwright.compression.coupling import Width, cut, find_blocks, find_widths
 from modelwright.compression.cut_plan import CutPlan
 from modelwright.compression.importance import Importance, by_activations, by_taylor
-from modelwright.compression.prune import further
+from modelwright.compression.prune import fit_further, further, keeping_zeros
 from modelwright.compression.sensitivity import allowed_drop, both_scores
 from modelwright.data import Dataset, Split
 from modelwright.data.batches import Batch, Batches
@@ -34,7 +34,6 @@ from modelwright.recipe import Recipe
 from modelwright.recipe.compression import PruneStep
 from modelwright.run import Run
 from modelwright.tasks import Task
-from modelwright.training import fit
 from modelwright.training.objectives import build_objective, resolve_loss
 
 _SAMPLES, _BATCH = 512, 16
@@ -63,7 +62,7 @@ def prune_structured(
         share = 0.5 if number == step.rounds - 1 else 0.5 / (step.rounds - 1)
         share = share if step.rounds > 1 else 1.0
         train = further(recipe.train, step.epochs, share=share, changes={})
-        current, _ = fit(current, train, data, stage, task=task, augment=recipe.augment)
+        current, _ = fit_further(current, train, recipe, data, stage, task, keeping_zeros(current))
     facts = narrow.proof(current)
     scores = both_scores(candidate, current, data, run, task)
     made = f" with {facts['multiply_adds_share']:.0%} of the multiply-adds"

@@ -11,10 +11,14 @@ from modelwright.errors import ModelFileError, require
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.modelfile.container import Container, FileLike, open_container
 from modelwright.modelfile.contents import assets_of, digest, parse_lineage, weights_of
+from modelwright.modelfile.encoding import MOST_RATIO
 from modelwright.modelfile.inputs import open_input
-from modelwright.modelfile.manifest import LINEAGE, SPEC
+from modelwright.modelfile.manifest import LINEAGE, SPEC, WEIGHTS
 from modelwright.modelfile.spec import FileSpec
 from modelwright.modelfile.tensors import BF16, Arrays
+
+_MOST_CODED = 1 << 30
+"""Bytes of weights that codebooks may stand for, whatever the file's size."""
 
 __all__ = ["declared", "digest", "rebuild"]
 
@@ -67,8 +71,10 @@ def rebuild(file: FileLike) -> Candidate:
 
     with open_container(file) as container:
         spec = FileSpec.from_bytes(container.read(SPEC))
+        network = network_of(spec, weights_of(container, spec))
+        _check_codebooks(network, len(container.read(WEIGHTS)))
         return Candidate(
-            network=network_of(spec, weights_of(container, spec)),
+            network=network,
             task=spec.task,
             input=_input(container, spec),
             assets=assets_of(container),
@@ -80,6 +86,19 @@ def rebuild(file: FileLike) -> Candidate:
             codecs={  # Zeros stay worth it; what fits into 16 bits may not do so any more.
                 name: "zstd" for name, how in spec.encoded.items() if how.codec.endswith("zstd")
             },
+        )
+
+
+def _check_codebooks(network: nn.Module, stored: int) -> None:
+    """Refuse codebooks that stand for far more weights than the file holds bytes."""
+    from modelwright.models.coded import codebooks_of
+
+    total = 4 * sum(codebook.stored_parameters for codebook in codebooks_of(network))
+    most = _MOST_CODED + MOST_RATIO * stored
+    if total > most:
+        raise ModelFileError(
+            f"codebooks of {stored:,} bytes stand for weights of {total:,} bytes, and at most "
+            f"{most:,} are accepted"
         )
 
 

@@ -172,7 +172,7 @@ def _set_heads(network: nn.Module, change: Heads) -> None:
 class Skip(nn.Module):
     """Stands where a layer was left out: it gives the first of what it is given."""
 
-    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *others: object, **more: object) -> Tensor:
         """Return `x`."""
         return x
 
@@ -241,7 +241,8 @@ def code_weights(network: nn.Module, change: Code) -> None:
             "no other layer has the same",
         )
     places, inputs = change.blocks * change.block_size, weight[0].numel()
-    if places < inputs or (places > inputs and not change.ordered):
+    is_fitting = change.blocks <= inputs <= places
+    if not is_fitting or (places > inputs and not change.ordered):
         raise RequestError(
             f"the layer `{change.layer:.80}` has {inputs:,} weights an output, and its blocks hold "
             f"{places:,}"

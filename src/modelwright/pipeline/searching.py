@@ -170,6 +170,8 @@ class Chains:
         if key in self._failed:  # A stage can be begun once.
             raise self._failed[key]
         if key not in self._candidates:
+            from modelwright.compression import check_step
+
             before = self.candidate(start, steps[:-1])
             step = steps[-1]
             if isinstance(step, DistillStep) and not step.teachers and step.student is None:
@@ -181,6 +183,7 @@ class Chains:
             context = self.context.stage(f"search-{key}")
             context = replace(context, stage_name=steps[-1].name)
             try:
+                check_step(before, step)
                 self._candidates[key] = stage(before, recipe, data, context)
             except (StoppedError, ResourceError):
                 raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelwright.recipe.compression import DistillStep, PruneStep
+from modelwright.recipe.compression import DistillStep
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.rule import Rule
 
@@ -10,19 +10,6 @@ from modelwright.recipe.rule import Rule
 def _learns_from_itself(recipe: Recipe) -> bool:
     first = next(iter(recipe.steps), None)
     return isinstance(first, DistillStep) and first.teacher is None and first.student is None
-
-
-def _undoes(recipe: Recipe) -> str:
-    """Name the step whose work would be lost as the network goes on learning."""
-    undone = ""
-    for step in recipe.steps:
-        if isinstance(step, DistillStep):
-            if undone and step.student is None:
-                return undone
-            undone = ""
-        elif isinstance(step, PruneStep) and step.kind == "unstructured":
-            undone = step.name
-    return ""
 
 
 DISTILLATION_RULES: tuple[Rule, ...] = (
@@ -48,13 +35,6 @@ DISTILLATION_RULES: tuple[Rule, ...] = (
         _learns_from_itself,
         "`distill` as the first step has a network learn from itself",
         "Name a `teacher`, or a `student` that learns from the network",
-        ("compress",),
-    ),
-    Rule(
-        ("compress: distill without student", "after zeros"),
-        _undoes,
-        "training on in `distill` would undo what `{}` has done to the weights",
-        "Put `distill` before `{}`, or name a `student`",
         ("compress",),
     ),
 )
