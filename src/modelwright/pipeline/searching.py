@@ -307,6 +307,8 @@ class _Trials:
     trainings: float = 0.0
     forecast: set[str] = field(default_factory=set)
     """Those of the rejected that were left out by their forecast."""
+    within: list[Mapping[str, str]] = field(default_factory=list)
+    """The settings of trials that keep within every limit of size and time."""
 
     def run(self, context: Run) -> None:
         """Carry out trials until the time is over, or nothing new is left to try."""
@@ -354,6 +356,10 @@ class _Trials:
             self.rejected.setdefault(outcome["name"], outcome["why"])
         if outcome["missing"]:
             self.forecast.add(outcome["name"])
+        if outcome["points"] and not outcome["why"]:
+            missed = self.goal.missed(Point.from_json(outcome["points"][-1]))
+            if not any(name in LIMITED for name in missed):
+                self.within.append(outcome["settings"])
         return self.tried > before
 
     @property
@@ -374,6 +380,7 @@ class _Trials:
         steps = space.steps(settings, self.smaller, self.epochs[start])
         outcome: JsonObject = {
             "name": space.title(start, steps),
+            "settings": dict(settings),
             "points": [],
             "why": "",
             "missing": {},
@@ -390,10 +397,14 @@ class _Trials:
         if missing:
             words = ", ".join(f"`{name}`" for name in missing)
             return outcome | {"why": f"by its forecast it misses {words}", "missing": missing}
-        share = self.shares.get(network, 1.0)
+        if not self.goal.is_cheapest and any(space.is_narrower(settings, x) for x in self.within):
+            return outcome | {"why": "a wider network keeps within every limit"}
+        is_cut = settings[space.PRUNE] != space.NONE
+        share = self.shares.get(network, float(settings[space.PRUNE]) if is_cut else 1.0)
         needed = self.epoch_s[start] * sum(
             float(step.get("epochs", 0.0))
-            * ((share if "student" in step else 1.0) + _TEACHING * (step["name"] == "distill"))
+            # What a step cuts is as large as before at first.
+            * ((1.0 if step.get("kind") else share) + _TEACHING * (step["name"] == "distill"))
             for count, step in enumerate(steps, 1)
             if self.chains.known(start, chain[:count]) is None
         )

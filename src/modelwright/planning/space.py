@@ -176,6 +176,17 @@ def best_case(settings: Mapping[str, str], smaller: Mapping[str, float]) -> Best
     return BestCase(size, time, trainings + _TRAINED.get(numbers, 0.0))
 
 
+def is_narrower(settings: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Say whether a trial cuts the network by more than another one that is like it otherwise.
+
+    How often it learns afterwards doesn't count.
+    """
+    if any(settings[name] != other[name] for name in (NETWORK, SPARSITY, NUMBERS)):
+        return False
+    one, two = (1.0 if each[PRUNE] == NONE else float(each[PRUNE]) for each in (settings, other))
+    return one < two
+
+
 def first_trials(values: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
     """Return settings that are worth a trial before any others, the quickest first."""
     default = {name: choices[0] for name, choices in values.items()}
