@@ -8,7 +8,7 @@ from modelwright import modelfile
 from modelwright.data import prepare
 from modelwright.files import read_json
 from modelwright.pipeline import check, run
-from modelwright.pipeline.model_selection import select_model, standard_error
+from modelwright.pipeline.model_selection import least_lead, select_model
 from modelwright.pipeline.request import read_request, run_in
 from modelwright.run import silent
 from tests.whole.test_linear import write_texts
@@ -78,9 +78,10 @@ def test_the_forecast_holds_both(recipe):
 
 
 def test_a_lead_within_a_standard_error_is_none():
-    # Of a share: the root of p (1 - p) / n.
-    assert standard_error("accuracy", 0.9, 900) == pytest.approx(0.01)
-    assert standard_error("r2", 0.9, 900) == 0.0
+    # Of a share: the root of p (1 - p) / n, and half a point at most.
+    assert least_lead("accuracy", 0.9, 9000) == pytest.approx(0.00316, abs=1e-5)
+    assert least_lead("accuracy", 0.9, 90) == 0.005
+    assert least_lead("r2", 0.9, 900) == 0.0
 
 
 def test_with_very_many_classes_a_linear_model_that_takes_too_long_is_left_out(tmp_path):

@@ -11,7 +11,8 @@ import modelwright as mw
 from modelwright import modelfile
 from modelwright.cli.main import main
 from modelwright.errors import DataError, RecipeError, RequestError, ResourceError, StoppedError
-from modelwright.pipeline import searching
+from modelwright.pipeline import model_selection, searching
+from tests.whole.test_linear import write_texts
 
 RECIPE = {
     "version": 1,
@@ -236,3 +237,62 @@ def test_a_search_needs_a_validation_split(tmp_path):
     recipe = {**RECIPE, "data": {**RECIPE["data"], "split": {"val": 0.0}}, **LIMITS}
     with pytest.raises((RequestError, RecipeError), match="validation"):
         mw.run(recipe, out=tmp_path, name="digits")
+
+
+def texts(folder, **sections):
+    write_texts(folder / "texts.csv", ["praise", "blame", "neither"])
+    data = {"source": "table", "path": str(folder / "texts.csv"), "split_column": "split"}
+    return {
+        "version": 1,
+        "task": "text-classification",
+        "data": data,
+        "train": {"epochs": 1, "precision": "fp32"},
+        "evaluate": {"baselines": False},
+        "resources": {"threads": 1},
+        **sections,
+    }
+
+
+def test_what_ships_may_take_other_inputs_than_the_network_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(model_selection, "least_lead", lambda *_: -1.0)  # The network is first.
+    monkeypatch.setattr(searching, "_teaching", lambda starts: None)
+    recipe = texts(tmp_path, targets={"parameters": "<= 3_000"})
+    result = mw.run(recipe, out=tmp_path, name="texts")
+    found = record(result)
+    assert found["points"][0]["name"] == "bow"
+    assert found["chosen"] == "linear"
+    assert result.ledger.find("gain_over_parent") is not None
+    assert result.ledger.find("speedup_batch_1") is not None
+
+
+def test_a_linear_model_of_texts_is_searched_from(tmp_path):
+    recipe = texts(tmp_path, targets={"size_bytes": "<= 1_000"}, train={})
+    recipe |= {"model": {"name": "linear"}, "compress": "auto"}
+    result = mw.run(recipe, out=tmp_path, name="texts")
+    assert not result.passed
+    assert any("nearest" in note for note in result.notes)
+
+
+def test_where_limits_are_kept_anyway_all_time_is_for_training(tmp_path):
+    recipe = {**RECIPE, "model": "auto", "compress": [], "train": {"budget": "6s"}}
+    searched = {}
+    for name, target in (("wide", "<= 9_000_000"), ("narrow", "<= 20_000")):
+        result = mw.run({**recipe, "targets": {"parameters": target}}, out=tmp_path, name=name)
+        searched[name] = json.loads((result.folder / "decisions.json").read_text())["search_s"]
+    assert searched["wide"] == 0
+    assert searched["narrow"] > 1
+
+
+def test_the_beginning_of_a_chain_whose_end_fails_is_kept(tmp_path, monkeypatch):
+    stage = searching.compressing
+
+    def failing(step):
+        if step.name == "quantize":
+            return lambda *_: (_ for _ in ()).throw(MemoryError)
+        return stage(step)
+
+    monkeypatch.setattr(searching, "compressing", failing)
+    result = mw.run({**RECIPE, **LIMITS}, out=tmp_path, name="digits")
+    found = record(result)
+    assert "MemoryError" in found["rejected"].values()
+    assert len(found["points"]) > 1

@@ -21,7 +21,7 @@ from modelwright.evaluation.gate import IS_SIMPLE, Verdict, headline, judge
 from modelwright.evaluation.labels import DIFFERENCE, WITHOUT_NEAR
 from modelwright.evaluation.latency import BATCH, TIMES, Place, hardware, measure_latency, runtime
 from modelwright.evaluation.measure import measure
-from modelwright.evaluation.measurement import Measurement
+from modelwright.evaluation.measurement import Measurement, sizes
 from modelwright.evaluation.threshold import (
     choose_threshold,
     chosen_threshold,
@@ -61,6 +61,7 @@ __all__ = [
     "record_access",
     "require_class",
     "runtime",
+    "sizes",
     "temperature_evidence",
     "threshold_evidence",
 ]

@@ -5,7 +5,7 @@ The test split is opened once, for the file that ships.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,13 +156,16 @@ class Assessor:
         if self.request.recipe.evaluate.latency:
             times = self._timed(path, prepared)
             evidence += times
-        figures = {
-            record.metric: Figure(record.value, record.low, record.high)
-            for record in evidence
-            if not record.slice
-        }
+        figures = _figures(evidence)
         figures |= _speedups(figures, figures if self.start is None else self.start.figures)
         return Point(name, figures)
+
+    def costs(self, path: Path, prepared: Prepared) -> Point:
+        """Return what a packed candidate takes, in size and time: whether it is trained or not."""
+        evidence = evaluation.sizes(modelfile.load(path, threads=self.context.threads))
+        if self.request.recipe.evaluate.latency:
+            evidence += self._timed(path, prepared)
+        return Point("", _figures(evidence))
 
     def _questions(self, prepared: Prepared) -> Any:
         samples = self._samples(prepared)
@@ -179,6 +182,15 @@ class Assessor:
             observe=self.context.observe,
         )
         return times if self.scaled is None else self.scaled(times, path)
+
+
+def _figures(evidence: Sequence[Evidence]) -> dict[str, Figure]:
+    """Return the figures of evidence by metric, without those of slices."""
+    return {
+        record.metric: Figure(record.value, record.low, record.high)
+        for record in evidence
+        if not record.slice
+    }
 
 
 def _speedups(own: Mapping[str, Figure], other: Mapping[str, Figure]) -> dict[str, Figure]:

@@ -29,7 +29,7 @@ from modelwright.pipeline.model_selection import (
     time_linear,
     timed_fits,
 )
-from modelwright.pipeline.network_choice import NetworkChoice, choose_network
+from modelwright.pipeline.network_choice import choose_network
 from modelwright.pipeline.request import Notes, RecipeLike, read_request, run_in
 from modelwright.planning import Forecast, Workload, forecast
 from modelwright.progress import shown
@@ -128,9 +128,7 @@ def _of_selection(request: RunRequest, prepared: Prepared, context: Run) -> Fore
     budget, fits_s = request.recipe.train.budget, sum(fit.timing.seconds for fit in fits)
     left_s = None if budget is None else seconds(budget) - fits_s
     if left_s is None or left_s >= LEAST_S:
-        choice = NetworkChoice(request, prepared)
-        if fits:
-            choice = choose_network(request, prepared, context, left_s=left_s)
+        choice = choose_network(request, prepared, context, left_s=left_s)
         if choice.note:
             context.say(choice.note)
         work = _workload(choice.request, choice.prepared, context)

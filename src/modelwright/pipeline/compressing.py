@@ -15,13 +15,13 @@ from modelwright.errors import DataError, RecipeError, RequestError, require
 from modelwright.evaluation import Comparison
 from modelwright.files import copy_file
 from modelwright.pipeline.assessing import Assessor, write_candidate
-from modelwright.pipeline.hosts import Host
+from modelwright.pipeline.hosts import Host, host_of
 from modelwright.pipeline.measuring import Measured, questions
 from modelwright.pipeline.model_selection import Trained
 from modelwright.pipeline.request import RecipeLike, read_draft
 from modelwright.pipeline.searching import Found, search
 from modelwright.pipeline.stages import compress_stages
-from modelwright.planning import LIMITED
+from modelwright.planning import LIMITED, Goal
 from modelwright.recipe import Draft
 from modelwright.recipe.compression import CompressionStep, DistillStep
 from modelwright.recipe.preparation import AudioSpec, TextSpec, TransformsSpec
@@ -38,16 +38,28 @@ TAKEN = ("compress", "train", "augment", "targets", "evaluate", "resources")
 """The sections that `compress` takes of a recipe that is given; all else is the file's own."""
 TRAINING_SHARE = 0.5
 """The part of a budget that training takes where a search follows."""
+_SEARCH_S = "search_s"
+"""The decision on the seconds of a search."""
 UNCOMPRESSED = "uncompressed.mw"
 """The file of the trained network before `compress`, in the run's folder."""
 
 
 def check_steps(
-    candidate: Candidate, request: RunRequest, prepared: Prepared, context: Run
+    candidate: Candidate,
+    request: RunRequest,
+    prepared: Prepared,
+    context: Run,
+    *,
+    is_known: bool,
 ) -> None:
     """Refuse, before anything is trained, steps of `compress` that the network can't take.
 
-    With `model: auto` the network isn't known yet, and teachers alone are looked at.
+    Args:
+        candidate: the network.
+        request: what is asked for.
+        prepared: the data as the network takes it.
+        context: the context of the run.
+        is_known: whether it is the one that is compressed; else teachers alone are looked at.
 
     Raises:
         RequestError: there is such a step.
@@ -66,11 +78,28 @@ def check_steps(
     aside = replace(context, decisions=Decisions(None), observe=silent)
     recipe = with_teachers(request)
     for step in recipe.steps:
-        if recipe.model != "auto":
+        if is_known:
             check_step(without_adapters(candidate), step)
         if isinstance(step, DistillStep):
             # What a student is given by further steps is another network.
-            candidate, _ = begin(candidate, step, recipe, prepared.dataset(), aside)
+            student, _ = begin(candidate, step, recipe, prepared.dataset(), aside)
+            if is_known and len(recipe.steps) == 1 and step.student is not None:
+                _require_smaller_student(student, candidate)
+            candidate = student
+
+
+def _require_smaller_student(student: Candidate, before: Candidate) -> None:
+    """Refuse a student that no step makes smaller than the network before it."""
+    own, other = (
+        sum(item.numel() for item in each.network.parameters()) for each in (student, before)
+    )
+    if own >= other and not before.codecs:
+        raise RequestError(
+            f"the student has {own:,} parameters and the network before {other:,}, so it is no "
+            "smaller",
+            where="compress (distill, student)",
+            fix="Take a smaller `student`, or add a step such as `quantize`",
+        )
 
 
 def with_teachers(request: RunRequest, *, before: Path | None = None) -> Recipe:
@@ -151,13 +180,46 @@ def require_validation(request: RunRequest, prepared: Prepared) -> None:
 
 
 def training_request(request: RunRequest) -> RunRequest:
-    """Return the request for the training alone: a search shares its budget."""
+    """Return the request for the training alone: `compress: auto` shares its budget."""
+    return _shortened(request) if request.recipe.compress == "auto" else request
+
+
+def network_request(request: RunRequest, context: Run, *, keeps_limits: bool) -> RunRequest:
+    """Return the request for one network's training under limits of size or time.
+
+    Where the untrained network keeps them, all time is for training; else a part is left for
+    smaller networks that learn from it.
+    """
     recipe = request.recipe
-    if recipe.train.budget is None or not is_searched(recipe):
+    if recipe.train.budget is None or recipe.compress or not is_searched(recipe):
+        return request
+    left_s = 0.0 if keeps_limits else (1 - TRAINING_SHARE) * seconds(recipe.train.budget)
+    context.decisions.decide(_SEARCH_S, lambda: round(left_s, 3))
+    return request if keeps_limits else _shortened(request)
+
+
+def _shortened(request: RunRequest) -> RunRequest:
+    recipe = request.recipe
+    if recipe.train.budget is None:
         return request
     left = f"{TRAINING_SHARE * seconds(recipe.train.budget):.3f}s"
     train = recipe.train.model_copy(update={"budget": left})
     return replace(request, recipe=recipe.model_copy(update={"train": train}))
+
+
+def keeps_limits(path: Path, request: RunRequest, prepared: Prepared, context: Run) -> bool:
+    """Say whether a packed network, trained or not, keeps the limits of size and time.
+
+    Without a validation split it isn't asked, as no other network could be chosen.
+    """
+    limits = {name: target for name, target in request.recipe.targets.items() if name in LIMITED}
+    if prepared.dataset().validation is None:
+        return True
+    host = host_of(request, replace(context, observe=silent))  # It was said before.
+    scaled = None if host is None else host.times
+    point = Assessor(path, prepared, request, context, scaled).costs(path, prepared)
+    goal = Goal(limits, task_of(request.recipe).select_by)
+    return goal.distances(point).keys() == limits.keys() and not goal.missed(point)
 
 
 def compress_trained(
@@ -198,7 +260,9 @@ def compress_trained(
                 context.ledger.extend(assessor.step(path, own.stage_name))
 
         further = replace(request, recipe=trained.recipe(request.recipe))
-        candidate = compressed(trained.candidate, further, prepared, context, after=after)
+        candidate = compressed(
+            trained.candidate, further, prepared, context, is_known=trained.is_given, after=after
+        )
     copy_file(path, model)
     return Shipped(candidate, prepared, path != parent, found, trained.prepared)
 
@@ -229,8 +293,9 @@ def _searched(
     epoch_s = context.decisions.decide("search_epoch_s", timed)
     left_s = None
     if recipe.train.budget is not None:
-        is_shared = bool(trained.candidate.reports)  # By the training of this run.
-        left_s = seconds(recipe.train.budget) * (1 - TRAINING_SHARE if is_shared else 1.0)
+        share = 1.0 if trained.is_given else (1 - TRAINING_SHARE) * (recipe.compress == "auto")
+        budget_s = share * seconds(recipe.train.budget)
+        left_s = float(context.decisions.decide(_SEARCH_S, lambda: budget_s))
     return search(
         starts,
         request,
@@ -249,6 +314,7 @@ def compressed(
     prepared: Prepared,
     context: Run,
     *,
+    is_known: bool = False,
     after: Callable[[Candidate, Run], None] | None = None,
 ) -> Candidate:
     """Return what the steps of `compress` make of a trained network.
@@ -260,6 +326,7 @@ def compressed(
         request: what is asked for.
         prepared: the data as the network takes it.
         context: the context of the run.
+        is_known: whether the network was known before the run, so that no step is left out.
         after: is called after each step with the network and the step's own context.
 
     Raises:
@@ -273,7 +340,7 @@ def compressed(
         try:
             check_step(candidate, step)
         except RequestError as error:
-            if recipe.model != "auto":
+            if is_known or recipe.model != "auto":
                 raise
             context.say(f"The step `{name}` is left out: {error.what}")
             continue

@@ -48,7 +48,11 @@ _LINEAR_SHARE = 0.5
 _TIMED, _TIMED_PUBLISHED = 1000, 100
 """How many samples tell how long a linear model takes; one of a published network's features."""
 _MANY_LABELS = 1000
-"""With more labels than this a linear model is timed before it is fitted."""
+"""With more labels than this a linear model is timed before it is fitted, …"""
+_MUCH = 1_000_000
+"""… and under a budget with more samples times labels than this."""
+_MOST_LEAD = 0.005
+"""The most by which a network must be better than a linear model to ship."""
 LEAST_S = 1.0
 """With less of a budget left no network is trained."""
 
@@ -65,6 +69,8 @@ class Trained:
     """Those that were trained beside it by `model: auto`, by their names."""
     train: TrainSpec | None = None
     """The section `train` that it learnt by, where that isn't the recipe's own."""
+    is_given: bool = False
+    """Whether it comes from a finished file, and not from this run."""
 
     def recipe(self, recipe: Recipe) -> Recipe:
         """Return a recipe by which the network goes on learning, in the time that it allows."""
@@ -78,12 +84,8 @@ TrainNetwork = Callable[[NetworkChoice], Trained]
 
 
 def selects_model(recipe: Recipe, prepared: Prepared) -> bool:
-    """Say whether a recipe leaves it to validation which model ships."""
-    return (
-        recipe.model == "auto"
-        and recipe.output_kind in VECTOR_OUTPUTS
-        and prepared.dataset().validation is not None
-    )
+    """Say whether a recipe leaves it open which model ships."""
+    return recipe.model == "auto" and recipe.output_kind in VECTOR_OUTPUTS
 
 
 def linear_request(request: RunRequest) -> RunRequest:
@@ -116,25 +118,31 @@ def select_model(
 ) -> Trained:
     """Fit a linear model, train the network in the time that is left, and return the better one.
 
+    Without a validation split there is nothing to compare them by, and a network is trained alone.
+
     Args:
         request: a request for `model: auto`.
         prepared: the data as the network takes it.
         context: the context of the run.
         train_network: trains the network as a request says.
     """
-    begun = time.monotonic()
+    begun, linear = time.monotonic(), None
     asked, budget = linear_request(request), request.recipe.train.budget
-    try:
-        linear = _linear(asked, linear_data(asked, prepared, context), context)
+    if prepared.dataset().validation is None:
+        context.say(
+            "No linear model is fitted: there is no validation split to compare it with a network"
+        )
+    else:
+        try:
+            linear = _linear(asked, linear_data(asked, prepared, context), context)
+        except RequestError as error:
+            context.say(f"A linear model is left out: {error.what}")
         linear = _with_published(linear, asked, prepared, context, begun)
-    except RequestError as error:
-        context.say(f"A linear model is left out: {error.what}")
-        return train_network(NetworkChoice(request, prepared))
     left = None
     if budget is not None:
         spent = context.decisions.decide("linear_s", lambda: round(time.monotonic() - begun, 3))
-        left = seconds(budget) - spent
-        if left < LEAST_S:
+        left = max(seconds(budget) - spent, 0.001)
+        if linear is not None and left < LEAST_S:
             why = f"the linear model has taken the budget of {budget}"
             context.decisions.decide("model_selection", lambda: {"chosen": LINEAR, "why": why})
             context.say(f"No network is trained: {why}")
@@ -142,14 +150,17 @@ def select_model(
     choice = choose_network(request, prepared, context, left_s=left)
     if choice.note:
         context.say(choice.note)
+    if linear is None:
+        return train_network(choice)
     return _better(linear, train_network(choice), request.recipe, context)
 
 
 def _linear(request: RunRequest, prepared: Prepared, context: Run) -> Trained:
     stage = context.stage(LINEAR)
     start = initialize_model(request, prepared, stage)
-    if len(prepared.labels) > _MANY_LABELS:  # A fit takes longer by each, and can't be cut short.
-        budget = request.recipe.train.budget
+    budget, labels = request.recipe.train.budget, len(prepared.labels)
+    is_long = budget is not None and labels * len(prepared.rows["train"]) > _MUCH
+    if labels > _MANY_LABELS or is_long:  # A fit takes longer by each, and can't be cut short.
         recipe = request.recipe.model_copy(
             update={"train": request.recipe.train.model_copy(update={"budget": None})}
         )
@@ -159,18 +170,19 @@ def _linear(request: RunRequest, prepared: Prepared, context: Run) -> Trained:
         )
         if needed > (MOST_S if budget is None else seconds(budget)):
             raise RequestError(
-                f"with {len(prepared.labels):,} classes it would take about {needed:,.0f} s, "
+                f"with {labels:,} classes it would take about {needed:,.0f} s, "
                 "longer than linear models may take here"
             )
     return Trained(train(start, request.recipe, prepared.dataset(), stage), prepared)
 
 
 def _with_published(
-    linear: Trained, asked: RunRequest, prepared: Prepared, context: Run, begun: float
-) -> Trained:
+    linear: Trained | None, asked: RunRequest, prepared: Prepared, context: Run, begun: float
+) -> Trained | None:
     """Return the better linear model: that of plain features, or of a published network's.
 
-    `begun` is when the first one was begun, by `time.monotonic`: both share one budget.
+    There may be neither. `begun` is when the first one was begun, by `time.monotonic`: both share
+    one budget.
     """
     if not installed_features(prepared):
         if note := missing_note(prepared):
@@ -205,10 +217,16 @@ def _with_published(
         return linear
     if budget is not None:  # Both share one budget.
         request = _with_budget(request, decided["left"])
-    fitted = fit_features(
-        start, request.recipe, model, taken.dataset(), stage, image_features=quick
-    )
+    try:
+        fitted = fit_features(
+            start, request.recipe, model, taken.dataset(), stage, image_features=quick
+        )
+    except RequestError as error:
+        context.say(f"Features of `{features}` are left out: {error.what}")
+        return linear
     published = Trained(fitted, taken)
+    if linear is None:
+        return published
     metric = task_of(asked.recipe).select_by
 
     def score() -> dict[str, float]:
@@ -244,6 +262,8 @@ def timed_fits(
     The arguments are those of `choose_network`. What can't be fitted is left out, and said.
     """
     asked, fits = linear_request(request), list[TimedFit]()
+    if prepared.dataset().validation is None:
+        return fits
     requests = [asked]
     if installed_features(prepared):
         requests.append(published_request(asked, prepared))
@@ -318,11 +338,11 @@ def _better(linear: Trained, network: Trained, recipe: Recipe, context: Run) -> 
         validation = network.prepared.dataset().validation
         assert validation is not None  # `selects_model` has seen to it.
         # Of equals the smaller and quicker one.
-        is_network = gain > standard_error(metric, values[NETWORK], len(validation))
+        is_network = gain > least_lead(metric, values[NETWORK], len(validation))
         is_close = gain > 0 and not is_network
         return {
             "chosen": NETWORK if is_network else LINEAR,
-            "why": f"the network's {metric} on validation is better by less than a standard error"
+            "why": f"the network's {metric} on validation is hardly better"
             if is_close
             else f"the better {metric} on validation",
             "metric": metric,
@@ -340,16 +360,17 @@ def _better(linear: Trained, network: Trained, recipe: Recipe, context: Run) -> 
     return _noted(chosen, decision["chosen"], {"metric": metric, **values})
 
 
-def standard_error(metric: str, value: float, samples: int) -> float:
-    """Return the standard error of an accuracy; of other metrics 0.
+def least_lead(metric: str, value: float, samples: int) -> float:
+    """Return by how much a network must be better: by the standard error of an accuracy.
 
-    A network's epoch was chosen on the same samples, the best of many, so that a lead within a
-    standard error says nothing: then the simpler model is taken (the one-standard-error rule,
-    Breiman et al. 1984; Hastie, Tibshirani and Friedman 2009, section 7.10).
+    Its epoch was chosen on the same samples, the best of many, so that a lead within a standard
+    error says little: then the simpler model is taken (the one-standard-error rule, Breiman et al.
+    1984; Hastie, Tibshirani and Friedman 2009, section 7.10). Of few samples it is half a point, so
+    that no more is lost by it; of other metrics 0.
     """
     if metric != "accuracy":
         return 0.0
-    return math.sqrt(value * (1.0 - value) / samples)
+    return min(math.sqrt(value * (1.0 - value) / samples), _MOST_LEAD)
 
 
 def _noted(trained: Trained, chosen: str, scores: dict[str, object]) -> Trained:

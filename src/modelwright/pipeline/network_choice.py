@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelwright import data
 from modelwright.data import Prepared
@@ -22,8 +22,12 @@ from modelwright.initialization.suitable import suitable_features
 from modelwright.kinds import InputKind
 from modelwright.pipeline.timing import epoch_s
 from modelwright.recipe.finetuning import PUBLISHED_MODELS, finetuned
+from modelwright.recipe.train import TrainSpec
 from modelwright.run import Progress, Run, RunRequest
 from modelwright.scaffold.plan import FEWEST_EPOCHS, FEWEST_TUNED, SHARE
+
+if TYPE_CHECKING:
+    from modelwright.models.candidate import Candidate
 
 MOST_S = 600.0
 """The most that a published network may take where there is no budget."""
@@ -128,6 +132,15 @@ def _published(request: RunRequest, name: str, *, samples: int) -> RunRequest:
     recipe, model = request.recipe, PUBLISHED_MODELS[name]
     train = finetuned(recipe.train, model, samples=samples)
     return replace(request, recipe=recipe.model_copy(update={"model": model, "train": train}))
+
+
+def tuned(start: Candidate, request: RunRequest, prepared: Prepared) -> TrainSpec | None:
+    """Return the section `train` of a published network that `model: auto` has trained further."""
+    name = start.architecture["name"]
+    model = next((item for item in PUBLISHED_MODELS.values() if item.name == name), None)
+    if model is None or request.recipe.model != "auto":
+        return None
+    return finetuned(request.recipe.train, model, samples=len(prepared.rows["train"]))
 
 
 def _within(request: RunRequest, left_s: float | None) -> RunRequest:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelwright import data, modelfile
 from modelwright.data import Prepared
@@ -28,6 +28,9 @@ from modelwright.pipeline.compressing import (
     compress_trained,
     data_of,
     is_compressed,
+    is_searched,
+    keeps_limits,
+    network_request,
     require_same_data,
     require_smaller,
     require_validation,
@@ -38,7 +41,7 @@ from modelwright.pipeline.compressing import (
 from modelwright.pipeline.hosts import Host, host_of
 from modelwright.pipeline.measuring import calibrate, measure_file, require_held_out
 from modelwright.pipeline.model_selection import Trained, select_model, selects_model
-from modelwright.pipeline.network_choice import NetworkChoice
+from modelwright.pipeline.network_choice import NetworkChoice, tuned
 from modelwright.pipeline.outputs import write_outputs
 from modelwright.pipeline.request import Notes, RecipeLike, read_request, run_in
 from modelwright.pipeline.result import RunResult
@@ -125,9 +128,10 @@ def _carry_out(request: RunRequest, folder: Path, *, observe: Observe) -> RunRes
         require_held_out(prepared, request.recipe.inference.threshold)
         require_validation(request, prepared)
         start = initialize_model(request, prepared, context)
-        check_steps(start, request, prepared, context)
-        traced = _rehearse(start, request, prepared, context)
-        trained = _train(Trained(start, prepared, traced), request, context)
+        is_known = request.recipe.model != "auto"
+        check_steps(start, request, prepared, context, is_known=is_known)
+        rehearsed = _rehearse(start, request, prepared, context)
+        trained = _train(Trained(start, prepared), rehearsed, request, context)
         if not is_main_process():
             return RunResult(folder, context.ledger, (), time.monotonic() - begun)
         model, parent = folder / "model.mw", folder / UNCOMPRESSED
@@ -248,11 +252,10 @@ def _compress(path: Path, request: RunRequest, folder: Path, *, observe: Observe
         prepared = data_of(request, start, context)
         require_same_data(path, prepared)
         require_validation(request, prepared)
-        check_steps(start, request, prepared, context)
+        check_steps(start, request, prepared, context, is_known=True)
         copy_file(path, folder / UNCOMPRESSED)
-        shipped = compress_trained(
-            Trained(start, prepared), request, context, folder / UNCOMPRESSED, host
-        )
+        given = Trained(start, prepared, train=tuned(start, request, prepared), is_given=True)
+        shipped = compress_trained(given, request, context, folder / UNCOMPRESSED, host)
         return _deliver(shipped, request, context, notes, kept, host, begun=begun)
 
 
@@ -269,6 +272,15 @@ def _finished(kept: RunFolder) -> RunResult:
     )
 
 
+class Rehearsal(NamedTuple):
+    """What packing an untrained network has shown."""
+
+    traced: Mapping[str, TracedGraph]
+    """Its graphs, which the trained network mostly shares; none where it was done before a stop."""
+    keeps_limits: bool
+    """Whether it keeps the limits of size and time that `model: auto` is given."""
+
+
 def _rehearse(
     start: Candidate,
     request: RunRequest,
@@ -276,13 +288,8 @@ def _rehearse(
     context: Run,
     *,
     decision: str = "rehearsal",
-) -> Mapping[str, TracedGraph]:
-    """Pack the untrained network once and read it back, so that no long training ends in vain.
-
-    Returns:
-        Its graphs, which the trained network mostly shares; nothing where it was done before a
-        stop.
-    """
+) -> Rehearsal:
+    """Pack the untrained network once and read it back, so that no long training ends in vain."""
     from modelwright.training import rehearse_checkpoint
 
     traced: dict[str, TracedGraph] = {}
@@ -295,11 +302,17 @@ def _rehearse(
             packed = write_candidate(path, start, request, prepared, context)
             modelfile.verify(path)
             rehearse_checkpoint(start.network, Path(aside) / "checkpoints")
+            is_limited = is_searched(request.recipe) and not request.recipe.compress
+            keeps = not is_limited or keeps_limits(path, request, prepared, context)
         traced.update(packed.traced)
-        return {"largest_difference": packed.largest_difference, "file_bytes": packed.file_bytes}
+        return {
+            "largest_difference": packed.largest_difference,
+            "file_bytes": packed.file_bytes,
+            "keeps_limits": keeps,
+        }
 
-    context.decisions.decide(decision, dry_pass)
-    return traced
+    found = context.decisions.decide(decision, dry_pass)
+    return Rehearsal(traced, bool(found.get("keeps_limits", True)))
 
 
 def _keep_evidence(path: Path, ledger: Ledger) -> Ledger:
@@ -315,17 +328,20 @@ def _keep_evidence(path: Path, ledger: Ledger) -> Ledger:
     return ledger
 
 
-def _train(start: Trained, request: RunRequest, context: Run) -> Trained:
+def _train(start: Trained, rehearsed: Rehearsal, request: RunRequest, context: Run) -> Trained:
     """Return the trained network; for `model: auto` a linear model where that is better."""
     from modelwright.training import shutdown
 
     def network(choice: NetworkChoice) -> Trained:
-        asked, prepared, begun = choice.request, choice.prepared, start
+        asked, prepared, begun, seen = choice.request, choice.prepared, start, rehearsed
         if choice.is_published:
             candidate = initialize_model(asked, prepared, context)
             key = "rehearsal_published"
-            traced = _rehearse(candidate, asked, prepared, context, decision=key)
-            begun = Trained(candidate, prepared, traced)
+            seen = _rehearse(candidate, asked, prepared, context, decision=key)
+            begun = Trained(candidate, prepared)
+        begun = replace(begun, traced=seen.traced)
+        if request.recipe.model == "auto":
+            asked = network_request(asked, context, keeps_limits=seen.keeps_limits)
         finished = _pass_stages(begun.candidate, asked, prepared, context)
         own = asked.recipe.train if choice.is_published else None
         return replace(begun, candidate=finished, train=own)

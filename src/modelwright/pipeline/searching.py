@@ -401,12 +401,15 @@ class _Trials:
             return outcome | {"why": "a wider network keeps within every limit"}
         is_cut = settings[space.PRUNE] != space.NONE
         share = self.shares.get(network, float(settings[space.PRUNE]) if is_cut else 1.0)
-        needed = self.epoch_s[start] * sum(
-            float(step.get("epochs", 0.0))
-            # What a step cuts is as large as before at first.
-            * ((1.0 if step.get("kind") else share) + _TEACHING * (step["name"] == "distill"))
-            for count, step in enumerate(steps, 1)
-            if self.chains.known(start, chain[:count]) is None
+        needed = (
+            self.epoch_s[start]
+            * sum(
+                float(step.get("epochs", 0.0))
+                # What a step cuts is as large as before at first.
+                * ((1.0 if step.get("kind") else share) + _TEACHING * (step["name"] == "distill"))
+                for count, step in enumerate(steps, 1)
+                if self.chains.known(start, chain[:count]) is None
+            )
         )
         if left_s is not None and needed > left_s:
             return outcome | {

@@ -101,7 +101,7 @@ def _about_choice(data: ReportData) -> Iterator[Sentence]:
         yield Sentence(
             f"A linear model and a network were trained; {words[chosen]} ships, because on the "
             f"validation split its {name_of(metric)} is {values[chosen]}, and that of "
-            f"{words[other]}, {values[other]}, is better by less than a standard error."
+            f"{words[other]}, {values[other]}, is hardly better."
         )
         return
     yield Sentence(

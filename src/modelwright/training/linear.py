@@ -537,21 +537,23 @@ class _Search:
                 return
 
     def _try(self, c: float, most: int) -> bool:
-        """Fit and score one value; say whether there is time for another."""
+        """Fit and score one value; say whether there is time for another that takes as long."""
         assert self.validation is not None
+        before = time.monotonic()
         weights = self.fitting.fit(c)
         outputs = weights.outputs(self.validation.values)
         scores = dict(self.task.scores(outputs, self.validation.targets, self.names))
         self.tried[c] = scores
         if max(self.tried, key=self._rank) == c:  # Weights of many labels take a gigabyte.
             self.found = {c: weights}
-        spent = time.monotonic() - self.begun
+        now = time.monotonic()
+        spent = now - self.begun
         record = {f"val_{name}": value for name, value in scores.items()}
         record |= {"C": c, "seconds": round(spent, 3)}
         if is_main_process():
             append_line(self.run.folder / "metrics.jsonl", record)
         self.run.observe(Progress("train", len(self.tried), most, values=record))
-        return self.budget is None or spent < seconds(self.budget)
+        return self.budget is None or spent + now - before < seconds(self.budget)
 
     def _rank(self, c: float) -> tuple[float, float, float]:
         """Return what is larger for a better value; of equal ones the smaller is better."""

@@ -180,7 +180,7 @@ def trained(document: Document, place: Place) -> Effects:
 def compressed(document: Document, place: Place) -> Effects:
     """Return what the steps of `compress` make of an untrained network."""
     request, found, context, candidate = _begin(document, place)
-    check_steps(candidate, request, found, context)
+    check_steps(candidate, request, found, context, is_known=request.recipe.model != "auto")
     finished = compress(candidate, request, found, context)
     return {
         "state": {name: digest(item) for name, item in finished.network.state_dict().items()},
