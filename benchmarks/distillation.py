@@ -13,18 +13,14 @@ that is given may have learnt from more images than `--set data.limit=N` leaves 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from compression import learning_s, right_answers
 from measuring import real_data, spread, tell
-from modelwright import data, modelfile, pipeline
+from modelwright import modelfile, pipeline
 from modelwright.evaluation.intervals import paired_bounds
 from modelwright.progress import watching
-from modelwright.recipe import parse_recipe
-from modelwright.run import silent
 
 RECIPE: dict[str, Any] = {
     "version": 1,
@@ -92,9 +88,7 @@ def measure(seed: int, teacher: Path, asked: argparse.Namespace, settings: list[
             observe=observe,
         )
         stages = taught.folder / "stages"
-        seconds = sum(
-            learning_s(stages / stage / "metrics.jsonl") for stage in ("train", "distill")
-        )
+        seconds = sum(learning_s(stages / stage) for stage in ("train", "distill"))
         train = {**RECIPE["train"], "budget": f"{seconds:.0f}s"}
         del train["epochs"]
         alone = pipeline.run(
@@ -125,24 +119,6 @@ def measure(seed: int, teacher: Path, asked: argparse.Namespace, settings: list[
         samples=len(own),
     )
     return gain
-
-
-def learning_s(metrics: Path) -> float:
-    """Return the seconds that a training took, its validations included."""
-    return float(json.loads(metrics.read_text().splitlines()[-1])["seconds"])
-
-
-def right_answers(path: Path) -> np.ndarray:
-    """Return whether each test image is answered rightly `[N]`."""
-    contents, model = modelfile.read(path), modelfile.load(path)
-    recipe = parse_recipe(contents.recipe, where="the file")
-    prepared = data.prepare(recipe, base=Path.cwd(), like=model.input, observe=silent)
-    test = prepared.test()
-    assert test is not None
-    rows = np.array_split(np.arange(len(test)), max(len(test) // 500, 1))
-    answers = [model.outputs(test.gather(part)).argmax(1) for part in rows]
-    right: np.ndarray = np.concatenate(answers) == test.targets
-    return right
 
 
 if __name__ == "__main__":

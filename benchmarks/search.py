@@ -4,10 +4,11 @@
     python benchmarks/search.py auto --budget 10m
 
 `compress` takes a trained file and asks for at most half a point less, a tenth of the size and a
-fifth of the time that PyTorch takes eagerly; for each seed optuna's proposals and random ones have
-the same budget. The hypervolume is that of what was measured on validation, over (main metric,
-logarithm of size, logarithm of time), as a share of the box between the trained network with five
-points less and a tenth of a tenth of its size and time.
+fifth of the time that PyTorch takes eagerly. For each seed the search as it is (chains that are
+worth a try first, then optuna's proposals) and random proposals have the same budget. The
+hypervolume is that of what was measured on validation, over (main metric, logarithm of size,
+logarithm of time), as a share of the box between the trained network with five points less and a
+tenth of a tenth of its size and time.
 
 `auto` trains `model: auto` on data sets of different kinds, and for the same time each a linear
 model, the default network from scratch, and where there is one a published network. All else is at
@@ -209,7 +210,10 @@ def auto(asked: argparse.Namespace, name: str) -> None:
         found = headline(result.ledger)
         metric = headline_metric(found) or ""
         scores[way], took[way] = round(found[metric]["value"], 5), round(result.seconds)
-    fixed = max(value for way, value in scores.items() if way != "auto")
+    fixed = max((value for way, value in scores.items() if way != "auto"), default=None)
+    if fixed is None or "auto" not in scores:
+        tell("search auto", data=name, failed=True, scores=scores)
+        return
     tell(
         "search auto",
         data=name,
