@@ -8,6 +8,7 @@ what was trained for their beginning.
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -500,7 +501,6 @@ class _Watch:
         is_new = trial.settings[space.NETWORK] in trials.shares
         # Before anything meets the targets, what seems worse may be what does.
         self._may_end = is_new and not self._goal.missed(self._goal.best(trials.points.values()))
-        self._validations = 0
 
     def __call__(self, progress: Progress) -> None:
         """Take progress."""
@@ -512,8 +512,8 @@ class _Watch:
         score = progress.values.get(self._key)
         if progress.stage != "train" or score is None or not self._may_end:
             return
-        self._validations += 1
-        is_hopeless = self._trial.is_hopeless(self._validations, score)
+        # By epochs, so that a resumed trial is compared with others at the same point.
+        is_hopeless = self._trial.is_hopeless(math.ceil(progress.values["epoch"]), score)
         if is_hopeless and not self._goal.is_cheapest:
             raise _HopelessError("others were better after as much training")
 
