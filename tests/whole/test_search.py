@@ -12,6 +12,10 @@ from modelwright import modelfile
 from modelwright.cli.main import main
 from modelwright.errors import DataError, RecipeError, RequestError, ResourceError, StoppedError
 from modelwright.pipeline import model_selection, searching
+from modelwright.pipeline.compressing import network_request
+from modelwright.pipeline.request import read_request, run_in
+from modelwright.recipe.spec import seconds
+from modelwright.run import silent
 from tests.whole.test_linear import write_texts
 
 RECIPE = {
@@ -296,3 +300,22 @@ def test_the_beginning_of_a_chain_whose_end_fails_is_kept(tmp_path, monkeypatch)
     found = record(result)
     assert "MemoryError" in found["rejected"].values()
     assert len(found["points"]) > 1
+
+
+@pytest.mark.parametrize(("keeps_limits", "left"), [(True, (10.0, 0.0)), (False, (5.0, 5.0))])
+def test_time_is_left_for_networks_that_learn_from_any_other(tmp_path, keeps_limits, left):
+    recipe = {**RECIPE, "compress": [], "train": {"budget": "10s"}}  # Of a network with a name.
+    request = read_request(recipe)
+    context = run_in(request, tmp_path, observe=silent)
+    found = network_request(request, context, keeps_limits=keeps_limits)
+    decided = context.decisions.taken()["search_s"]
+    assert (seconds(found.recipe.train.budget), decided) == left
+
+
+def test_a_student_that_is_larger_is_refused_before_it_is_trained(tmp_path):
+    recipe = {**RECIPE, "compress": [], "train": {"epochs": 1}}
+    result = mw.run(recipe, out=tmp_path, name="digits")
+    step = {"name": "distill", "student": {"name": "mlp", "hidden": [2000]}}
+    with pytest.raises(RequestError, match="and those of the network before"):
+        mw.compress(result.model, {"compress": [step]}, out=tmp_path)
+    assert not (tmp_path / "digits-compressed" / "stages").exists()

@@ -89,14 +89,14 @@ def check_steps(
 
 
 def _require_smaller_student(student: Candidate, before: Candidate) -> None:
-    """Refuse a student that no step makes smaller than the network before it."""
+    """Refuse a student that is larger than the network before it."""
     own, other = (
-        sum(item.numel() for item in each.network.parameters()) for each in (student, before)
+        sum(item.numel() * item.element_size() for item in each.network.state_dict().values())
+        for each in (student, before)
     )
-    if own >= other and not before.codecs:
+    if own > other:
         raise RequestError(
-            f"the student has {own:,} parameters and the network before {other:,}, so it is no "
-            "smaller",
+            f"the student's weights are {own:,} bytes, and those of the network before {other:,}",
             where="compress (distill, student)",
             fix="Take a smaller `student`, or add a step such as `quantize`",
         )
@@ -161,6 +161,11 @@ def is_searched(recipe: Recipe) -> bool:
     return recipe.model == "auto" and has_limit and not _is_distributed()
 
 
+def is_limited(recipe: Recipe) -> bool:
+    """Say whether a network is searched for that keeps to limits, without steps of `compress`."""
+    return is_searched(recipe) and not recipe.compress
+
+
 def _is_distributed() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
@@ -185,13 +190,13 @@ def training_request(request: RunRequest) -> RunRequest:
 
 
 def network_request(request: RunRequest, context: Run, *, keeps_limits: bool) -> RunRequest:
-    """Return the request for one network's training under limits of size or time.
+    """Return the request for one network's training where limits of size or time are searched for.
 
     Where the untrained network keeps them, all time is for training; else a part is left for
     smaller networks that learn from it.
     """
     recipe = request.recipe
-    if recipe.train.budget is None or recipe.compress or not is_searched(recipe):
+    if recipe.train.budget is None:
         return request
     left_s = 0.0 if keeps_limits else (1 - TRAINING_SHARE) * seconds(recipe.train.budget)
     context.decisions.decide(_SEARCH_S, lambda: round(left_s, 3))

@@ -28,7 +28,7 @@ from modelwright.pipeline.compressing import (
     compress_trained,
     data_of,
     is_compressed,
-    is_searched,
+    is_limited,
     keeps_limits,
     network_request,
     require_same_data,
@@ -130,7 +130,8 @@ def _carry_out(request: RunRequest, folder: Path, *, observe: Observe) -> RunRes
         start = initialize_model(request, prepared, context)
         is_known = request.recipe.model != "auto"
         check_steps(start, request, prepared, context, is_known=is_known)
-        rehearsed = _rehearse(start, request, prepared, context)
+        limited = is_limited(request.recipe)
+        rehearsed = _rehearse(start, request, prepared, context, limited=limited)
         trained = _train(Trained(start, prepared), rehearsed, request, context)
         if not is_main_process():
             return RunResult(folder, context.ledger, (), time.monotonic() - begun)
@@ -287,9 +288,13 @@ def _rehearse(
     prepared: Prepared,
     context: Run,
     *,
+    limited: bool,
     decision: str = "rehearsal",
 ) -> Rehearsal:
-    """Pack the untrained network once and read it back, so that no long training ends in vain."""
+    """Pack the untrained network once and read it back, so that no long training ends in vain.
+
+    Where it is `limited`, it is also asked whether the network keeps limits of size and time.
+    """
     from modelwright.training import rehearse_checkpoint
 
     traced: dict[str, TracedGraph] = {}
@@ -302,8 +307,7 @@ def _rehearse(
             packed = write_candidate(path, start, request, prepared, context)
             modelfile.verify(path)
             rehearse_checkpoint(start.network, Path(aside) / "checkpoints")
-            is_limited = is_searched(request.recipe) and not request.recipe.compress
-            keeps = not is_limited or keeps_limits(path, request, prepared, context)
+            keeps = not limited or keeps_limits(path, request, prepared, context)
         traced.update(packed.traced)
         return {
             "largest_difference": packed.largest_difference,
@@ -337,16 +341,16 @@ def _train(start: Trained, rehearsed: Rehearsal, request: RunRequest, context: R
         if choice.is_published:
             candidate = initialize_model(asked, prepared, context)
             key = "rehearsal_published"
-            seen = _rehearse(candidate, asked, prepared, context, decision=key)
+            seen = _rehearse(candidate, asked, prepared, context, limited=limited, decision=key)
             begun = Trained(candidate, prepared)
         begun = replace(begun, traced=seen.traced)
-        if request.recipe.model == "auto":
+        if limited:
             asked = network_request(asked, context, keeps_limits=seen.keeps_limits)
         finished = _pass_stages(begun.candidate, asked, prepared, context)
         own = asked.recipe.train if choice.is_published else None
         return replace(begun, candidate=finished, train=own)
 
-    request = training_request(request)
+    limited, request = is_limited(request.recipe), training_request(request)
     if selects_model(request.recipe, start.prepared):
         trained = select_model(request, start.prepared, context, network)
     else:
