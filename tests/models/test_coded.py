@@ -182,7 +182,7 @@ def test_codes_and_orders_beside_their_codebooks_are_refused(name, value, words)
         ({"blocks": 15}, "can't be built"),
         ({"blocks": 17, "ordered": False}, "can't be built"),
         ({"blocks": 17}, "asks for"),
-        ({"blocks": 1 << 24}, "asks for"),
+        ({"blocks": 1 << 24}, "can't be built"),
         ({"blocks": 1 << 25}, "`blocks`"),
         ({"block_size": 0}, "`block_size`"),
         ({"codebook_size": 257}, "`codebook_size`"),

@@ -15,6 +15,7 @@ import pytest
 import modelwright as mw
 from modelwright import modelfile
 from modelwright.errors import (
+    CompressionError,
     DataError,
     ModelFileError,
     RecipeError,
@@ -97,7 +98,7 @@ def test_a_drop_of_nothing_is_kept_to_or_refused(trained, tmp_path):
     asked, refusal = {**INT8, "max_drop": 0}, ""
     try:
         found = compress(trained, asked, out=tmp_path)
-    except RequestError as error:
+    except CompressionError as error:
         refusal = str(error)
     if refusal:
         assert "and 0 is allowed" in refusal

@@ -14,7 +14,13 @@ from PIL import Image
 
 import modelwright as mw
 from modelwright import modelfile
-from modelwright.errors import ModelwrightError, RecipeError, RequestError, StoppedError
+from modelwright.errors import (
+    CompressionError,
+    ModelwrightError,
+    RecipeError,
+    RequestError,
+    StoppedError,
+)
 from modelwright.initialization.teachers import open_teachers
 from modelwright.pipeline.compressing import compressed
 from modelwright.pipeline.request import Notes, run_in
@@ -347,7 +353,7 @@ def test_teachers_of_other_kinds_are_refused(base, settings, message, place):
 
 def test_a_student_that_loses_more_than_is_allowed_is_refused(teacher, tmp_path):
     lossy = step(student={**STUDENT, "blocks": [{"filters": 1}]}, epochs=0.1, max_drop=0.05)
-    with pytest.raises(RequestError, match="makes `accuracy` worse by"):
+    with pytest.raises(CompressionError, match="makes `accuracy` worse by"):
         mw.compress(teacher.model, {"compress": [lossy]}, out=tmp_path)
 
 

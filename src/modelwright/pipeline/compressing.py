@@ -82,14 +82,25 @@ def check_steps(
             check_step(without_adapters(candidate), step)
         if isinstance(step, DistillStep):
             # What a student is given by further steps is another network.
-            student, _ = begin(candidate, step, recipe, prepared.dataset(), aside)
-            if is_known and len(recipe.steps) == 1 and step.student is not None:
-                _require_smaller_student(student, candidate)
-            candidate = student
+            candidate, _ = begin(candidate, step, recipe, prepared.dataset(), aside)
 
 
-def _require_smaller_student(student: Candidate, before: Candidate) -> None:
-    """Refuse a student that is larger than the network before it."""
+def require_smaller_student(
+    before: Candidate, request: RunRequest, prepared: Prepared, context: Run
+) -> None:
+    """Refuse, before it is trained, a single student that is larger than the network before it.
+
+    Raises:
+        RequestError: it is larger.
+    """
+    from modelwright.compression.distill import begin
+
+    recipe = with_teachers(request)
+    step = recipe.steps[0] if len(recipe.steps) == 1 else None
+    if not isinstance(step, DistillStep) or step.student is None:
+        return
+    aside = replace(context, decisions=Decisions(None), observe=silent)
+    student, _ = begin(before, step, recipe, prepared.dataset(), aside)
     own, other = (
         sum(item.numel() * item.element_size() for item in each.network.state_dict().values())
         for each in (student, before)

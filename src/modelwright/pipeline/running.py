@@ -33,6 +33,7 @@ from modelwright.pipeline.compressing import (
     network_request,
     require_same_data,
     require_smaller,
+    require_smaller_student,
     require_validation,
     say_integers,
     start_from,
@@ -130,6 +131,8 @@ def _carry_out(request: RunRequest, folder: Path, *, observe: Observe) -> RunRes
         start = initialize_model(request, prepared, context)
         is_known = request.recipe.model != "auto"
         check_steps(start, request, prepared, context, is_known=is_known)
+        if is_known:
+            require_smaller_student(start, request, prepared, context)
         limited = is_limited(request.recipe)
         rehearsed = _rehearse(start, request, prepared, context, limited=limited)
         trained = _train(Trained(start, prepared), rehearsed, request, context)
@@ -254,6 +257,7 @@ def _compress(path: Path, request: RunRequest, folder: Path, *, observe: Observe
         require_same_data(path, prepared)
         require_validation(request, prepared)
         check_steps(start, request, prepared, context, is_known=True)
+        require_smaller_student(start, request, prepared, context)
         copy_file(path, folder / UNCOMPRESSED)
         given = Trained(start, prepared, train=tuned(start, request, prepared), is_given=True)
         shipped = compress_trained(given, request, context, folder / UNCOMPRESSED, host)
