@@ -7,10 +7,11 @@ import pytest
 from modelwright import modelfile
 from modelwright.data import prepare
 from modelwright.files import read_json
-from modelwright.pipeline import check, run
+from modelwright.pipeline import check, model_selection, run
 from modelwright.pipeline.model_selection import least_lead, select_model
 from modelwright.pipeline.request import read_request, run_in
 from modelwright.run import silent
+from modelwright.training.linear import FitTiming
 from tests.whole.test_linear import write_texts
 
 AUTO = """\
@@ -98,3 +99,22 @@ def test_with_very_many_classes_a_linear_model_that_takes_too_long_is_left_out(t
     trained = select_model(request, prepared, context, lambda asked: "the network")
     assert trained == "the network"
     assert any("left out: with 1,001 classes it would take about" in note for note in notes)
+
+
+def test_of_many_samples_a_linear_model_learns_from_a_part(recipe, tmp_path, monkeypatch):
+    class BegunError(Exception):
+        pass
+
+    def network(choice):
+        raise BegunError
+
+    timing = FitTiming(seconds=5.0, feature_bytes=0, held_bytes=None)
+    monkeypatch.setattr(model_selection, "time_linear", lambda *_, **__: timing)
+    monkeypatch.setattr(model_selection, "_MANY_SAMPLES", 100)
+    request, notes = read_request(recipe("budget: 20s")), []
+    context = run_in(request, tmp_path / "run", observe=lambda item: notes.append(item.note))
+    prepared = prepare(request.recipe, base=tmp_path, observe=silent)
+    with pytest.raises(BegunError):
+        select_model(request, prepared, context, network)
+    # Half of the budget is for linear models, and a fifth of that for this one.
+    assert any("fitted to 48 of 120 training samples" in note for note in notes)

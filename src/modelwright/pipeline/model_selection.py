@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from modelwright.data import Prepared
 from modelwright.errors import RequestError
 from modelwright.initialization import initialize_model
@@ -49,8 +51,11 @@ _TIMED, _TIMED_PUBLISHED = 1000, 100
 """How many samples tell how long a linear model takes; one of a published network's features."""
 _MANY_LABELS = 1000
 """With more labels than this a linear model is timed before it is fitted, …"""
-_MUCH = 1_000_000
-"""… and under a budget with more samples times labels than this."""
+_MANY_SAMPLES = 10_000
+"""… and under a budget with more samples than this."""
+_PLAIN_SHARE = 0.2
+"""The most of the time of linear models that the one of plain features may take: of more samples
+than that holds it is fitted to a part, as a network learns more in that time."""
 _MOST_LEAD = 0.005
 """The most by which a network must be better than a linear model to ship."""
 LEAST_S = 1.0
@@ -158,9 +163,9 @@ def select_model(
 def _linear(request: RunRequest, prepared: Prepared, context: Run) -> Trained:
     stage = context.stage(LINEAR)
     start = initialize_model(request, prepared, stage)
-    budget, labels = request.recipe.train.budget, len(prepared.labels)
-    is_long = budget is not None and labels * len(prepared.rows["train"]) > _MUCH
-    if labels > _MANY_LABELS or is_long:  # A fit takes longer by each, and can't be cut short.
+    budget, labels, part = request.recipe.train.budget, len(prepared.labels), prepared
+    if labels > _MANY_LABELS or (budget is not None and _is_large(prepared)):
+        # A fit takes longer by each, and can't be cut short.
         recipe = request.recipe.model_copy(
             update={"train": request.recipe.train.model_copy(update={"budget": None})}
         )
@@ -168,12 +173,32 @@ def _linear(request: RunRequest, prepared: Prepared, context: Run) -> Trained:
             "linear_needed_s",
             lambda: round(time_linear(start, recipe, prepared, stage).seconds, 3),
         )
-        if needed > (MOST_S if budget is None else seconds(budget)):
+        limit = MOST_S if budget is None else seconds(budget)
+        if labels > _MANY_LABELS and needed > limit:
             raise RequestError(
                 f"with {labels:,} classes it would take about {needed:,.0f} s, "
                 "longer than linear models may take here"
             )
-    return Trained(train(start, request.recipe, prepared.dataset(), stage), prepared)
+        if budget is not None and needed > _PLAIN_SHARE * limit:
+            part = _drawn(prepared, _PLAIN_SHARE * limit / needed, context)
+    return Trained(train(start, request.recipe, part.dataset(), stage), prepared)
+
+
+def _is_large(prepared: Prepared, share: float = 1.0) -> bool:
+    """Say whether there are many training samples, of which `prepared` holds a share."""
+    return len(prepared.rows["train"]) > share * _MANY_SAMPLES
+
+
+def _drawn(prepared: Prepared, share: float, context: Run) -> Prepared:
+    """Return data with a share of the training samples, drawn at random."""
+    rows = prepared.rows["train"]
+    count = max(int(share * len(rows)), 1)
+    context.say(
+        f"The linear model is fitted to {count:,} of {len(rows):,} training samples, drawn at "
+        "random, so that most of the time is the network's"
+    )
+    drawn = np.random.default_rng(context.seed).choice(len(rows), size=count, replace=False)
+    return replace(prepared, rows={**prepared.rows, "train": rows[np.sort(drawn)]})
 
 
 def _with_published(
@@ -276,7 +301,10 @@ def timed_fits(
             )
             start = initialize_model(each, taken, context)
             timing = time_linear(start, each.recipe, taken, context)
-            timing = replace(timing, seconds=timing.seconds / share)
+            taken_s, budget = timing.seconds / share, each.recipe.train.budget
+            if not fits and budget is not None and _is_large(taken, share):
+                taken_s = min(taken_s, _PLAIN_SHARE * seconds(budget))
+            timing = replace(timing, seconds=taken_s)
             fits.append(TimedFit(each, taken, start, timing))
         except LEAVES_OUT as error:
             context.say(f"A linear model is left out: {error.what}")
