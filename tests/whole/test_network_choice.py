@@ -17,12 +17,13 @@ from modelwright.run import RunRequest
 TEXT = "version: 1\ndata: {{source: folder, path: x}}\ntrain: {{{}}}\n"
 
 
-def times(tuned_s, default_s, *, sides=(None,), train="budget: 10m"):
+def times(tuned_s, default_s, *, sides=(None,), train="budget: 10m", samples=5_000):
     default = RunRequest(parse_recipe(TEXT.format(train), where="recipe.yaml"))
     model = PUBLISHED_MODELS["efficientnet-lite0"]
     spec = finetuned(default.recipe.train, model, samples=50_000)
     recipe = default.recipe.model_copy(update={"model": model, "train": spec})
-    return EpochTimes(replace(default, recipe=recipe), default, sides, tuned_s, default_s)
+    asked = replace(default, recipe=recipe)
+    return EpochTimes(asked, default, sides, tuned_s, default_s, samples)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,11 @@ def test_the_published_network_is_taken_where_two_epochs_fit(tuned_s, default_s,
     assert times(tuned_s, default_s).choose(100.0)["chosen"] == chosen
 
 
+def test_of_many_samples_a_part_of_an_epoch_is_enough():
+    assert times(150.0, 1.0, samples=50_000).choose(100.0)["chosen"] == "efficientnet-lite0"
+    assert times(250.0, 1.0, samples=50_000).choose(100.0)["chosen"] == "auto"
+
+
 @pytest.mark.parametrize(("few_s", "timed"), [(150.0, [4]), (30.0, [4, 32])])
 def test_whole_batches_are_timed_only_where_few_samples_allow_it(few_s, timed, monkeypatch):
     batches = []
@@ -51,7 +57,7 @@ def test_whole_batches_are_timed_only_where_few_samples_allow_it(few_s, timed, m
 
     monkeypatch.setattr(network_choice, "epoch_s", epoch_s)
     asked = times(1.0, 1.0)
-    prepared = SimpleNamespace(input_kind=InputKind.TEXT)
+    prepared = SimpleNamespace(input_kind=InputKind.TEXT, rows={"train": range(5_000)})
     found = network_choice._timed(asked.asked, prepared, asked.default, prepared, 1.0, 100.0)
     assert batches == timed
     assert (found.tuned_s, found.default_s) == (few_s, 1.0)

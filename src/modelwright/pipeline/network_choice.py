@@ -33,6 +33,11 @@ MOST_S = 600.0
 """The most that a published network may take where there is no budget."""
 _SIDES = (224, 160, 128, 96)
 """The sides of images that are tried where the recipe leaves the size open, the usual one first."""
+_MOST_ENLARGED = 4
+"""By so much small images are enlarged at the most, but for the smallest of these sides."""
+_ENOUGH_SAMPLES = 20_000
+"""So many samples teach published weights more than many epochs teach a network that starts from
+nothing: of more samples a part of an epoch is enough (`benchmarks/search.py auto cifar10`)."""
 _LEAST_S = 60.0
 """With less of a budget left, measuring takes too much of it: then it is the default family."""
 _VALIDATED = 64
@@ -172,15 +177,20 @@ def _timed(
     samples, and no further where that shows that its epochs are far too long.
     """
     is_open = taken.input_kind == InputKind.IMAGE and asked.recipe.transforms.size == "auto"
-    sides: tuple[int | None, ...] = _SIDES if is_open else (None,)
+    sides: tuple[int | None, ...] = (None,)
+    if is_open:
+        most = max(_MOST_ENLARGED * min(taken.image.height, taken.image.width), _SIDES[-1])
+        sides = tuple(side for side in _SIDES if side <= most)
+    samples = len(prepared.rows["train"]) / share
     smallest = _with_side(asked, sides[-1])
     few = {"batch_size": _FEW, "gradient_accumulation": 1, "max_tokens_per_batch": None}
     train = smallest.recipe.train.model_copy(update=few)
     recipe = smallest.recipe.model_copy(update={"train": train})
     tuned_s = epoch_s(replace(smallest, recipe=recipe), taken, validated=_FEW) / share
-    if tuned_s * _needed(asked, FEWEST_TUNED) < _FAR * SHARE * left_s:
+    if tuned_s * _fewest(asked, samples) < _FAR * SHARE * left_s:
         tuned_s = epoch_s(smallest, taken, validated=_VALIDATED) / share
-    return EpochTimes(asked, default, sides, tuned_s, epoch_s(default, prepared) / share)
+    default_s = epoch_s(default, prepared) / share
+    return EpochTimes(asked, default, sides, tuned_s, default_s, samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +207,8 @@ class EpochTimes:
     tuned_s: float
     """Of the published network, at the smallest side."""
     default_s: float
+    samples: float
+    """How many training samples there are."""
 
     def choose(self, left_s: float) -> dict[str, Any]:
         """Return what is trained in the seconds that are left, for `decisions.json`."""
@@ -204,7 +216,7 @@ class EpochTimes:
         *larger, smallest = ((side, self._tuned_at(side)) for side in self.sides)
         fitting = (item for item in larger if item[1] * wanted <= limit)
         side, tuned_s = next(fitting, smallest)
-        needed = _needed(self.asked, FEWEST_TUNED), _needed(self.default, _FEWEST_DRAWN)
+        needed = _fewest(self.asked, self.samples), _needed(self.default, _FEWEST_DRAWN)
         held = limit / max(tuned_s, 1e-9), limit / max(self.default_s, 1e-9)
         model = self.asked.recipe.model
         assert model != "auto"
@@ -239,6 +251,11 @@ def is_enough(held: tuple[float, float], needed: tuple[float, float]) -> bool:
 def _needed(request: RunRequest, usual: float) -> float:
     asked = request.recipe.train.epochs
     return usual if asked is None else min(usual, asked)
+
+
+def _fewest(request: RunRequest, samples: float) -> float:
+    """Return the fewest epochs that teach published weights enough."""
+    return min(_needed(request, FEWEST_TUNED), _ENOUGH_SAMPLES / max(samples, 1))
 
 
 def _note(decided: dict[str, Any], name: str) -> str:
