@@ -179,8 +179,10 @@ def _linear(request: RunRequest, prepared: Prepared, context: Run) -> Trained:
                 f"with {labels:,} classes it would take about {needed:,.0f} s, "
                 "longer than linear models may take here"
             )
-        if budget is not None and needed > _PLAIN_SHARE * limit:
-            part = _drawn(prepared, _PLAIN_SHARE * limit / needed, context)
+        if budget is not None and _is_large(prepared):
+            request = _with_budget(request, _PLAIN_SHARE * limit)
+            if needed > _PLAIN_SHARE * limit:
+                part = _drawn(prepared, _PLAIN_SHARE * limit / needed, context)
     return Trained(train(start, request.recipe, part.dataset(), stage), prepared)
 
 
