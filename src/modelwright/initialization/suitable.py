@@ -11,7 +11,7 @@ from modelwright.initialization.published import PUBLISHED, is_installed
 from modelwright.kinds import VECTOR_OUTPUTS, InputKind
 from modelwright.recipe.model import LinearFeatures
 
-_LEAST_SIDE = 32
+_LEAST_SIDE = 28
 """Of smaller images a network that was trained on photographs at 224 pixels sees too little, even
 where they are enlarged."""
 _FEW_SAMPLES = 10_000
@@ -34,7 +34,7 @@ _WORD = re.compile(r"\w+")
 def suitable_features(prepared: Prepared) -> LinearFeatures | None:
     """Return the published network whose features may describe the samples, if there is one.
 
-    Images are suitable from 32 pixels a side on, and texts where they are in English.
+    Images are suitable from 28 pixels a side on, and texts where they are in English.
     """
     if prepared.input_kind == InputKind.IMAGE:
         image = prepared.image
