@@ -225,8 +225,11 @@ class _Training:
             + (f", {distributed.world} processes" if distributed.world > 1 else "")
         )
         epochs = plan.steps.total / self.parts.sampler.steps_per_epoch
-        if self.spec.budget is not None and epochs < min(
-            FEWEST_EPOCHS, self.spec.epochs or FEWEST_EPOCHS
+        learns_anew = self.spec.unfreeze is None  # Published weights need fewer.
+        if (
+            self.spec.budget is not None
+            and learns_anew
+            and epochs < min(FEWEST_EPOCHS, self.spec.epochs or FEWEST_EPOCHS)
         ):
             self.run.say(
                 f"The budget of {self.spec.budget} holds about {epochs:.2g} epochs of this network "
