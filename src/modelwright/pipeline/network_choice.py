@@ -139,7 +139,7 @@ def _published(request: RunRequest, name: str, *, samples: int) -> RunRequest:
     return replace(request, recipe=recipe.model_copy(update={"model": model, "train": train}))
 
 
-def tuned(start: Candidate, request: RunRequest, prepared: Prepared) -> TrainSpec | None:
+def finetuning_spec(start: Candidate, request: RunRequest, prepared: Prepared) -> TrainSpec | None:
     """Return the section `train` of a published network that `model: auto` has trained further."""
     name = start.architecture["name"]
     model = next((item for item in PUBLISHED_MODELS.values() if item.name == name), None)

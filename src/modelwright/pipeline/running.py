@@ -42,7 +42,7 @@ from modelwright.pipeline.compressing import (
 from modelwright.pipeline.hosts import Host, host_of
 from modelwright.pipeline.measuring import calibrate, measure_file, require_held_out
 from modelwright.pipeline.model_selection import Trained, select_model, selects_model
-from modelwright.pipeline.network_choice import NetworkChoice, tuned
+from modelwright.pipeline.network_choice import NetworkChoice, finetuning_spec
 from modelwright.pipeline.outputs import write_outputs
 from modelwright.pipeline.request import Notes, RecipeLike, read_request, run_in
 from modelwright.pipeline.result import RunResult
@@ -259,7 +259,9 @@ def _compress(path: Path, request: RunRequest, folder: Path, *, observe: Observe
         check_steps(start, request, prepared, context, is_known=True)
         require_smaller_student(start, request, prepared, context)
         copy_file(path, folder / UNCOMPRESSED)
-        given = Trained(start, prepared, train=tuned(start, request, prepared), is_given=True)
+        given = Trained(
+            start, prepared, train=finetuning_spec(start, request, prepared), is_given=True
+        )
         shipped = compress_trained(given, request, context, folder / UNCOMPRESSED, host)
         return _deliver(shipped, request, context, notes, kept, host, begun=begun)
 

@@ -150,7 +150,7 @@ class Chains:
             # As what ships will be: it takes a few bytes, and a threshold decides answers.
             aside = replace(self.context, ledger=Ledger())
             calibrate(path, self.request, prepared, aside)
-            if space.is_last(steps):  # No chain goes on from here.
+            if space.is_terminal(steps):  # No chain goes on from here.
                 self._candidates.pop(_key(start, steps), None)
         chain = [step.model_dump(mode="json", exclude_unset=True) for step in steps]
         point = self.assessor.point(path, space.title(start, chain), prepared)
@@ -328,7 +328,7 @@ class _Trials:
             spent = spent_before + time.monotonic() - begun
             is_over = self.left_s is not None and spent >= self.left_s
             if self.left_s is None:
-                is_over = self.carried >= MOST_TRIALS or self.trainings >= MOST_TRAININGS
+                is_over = self.carried_out >= MOST_TRIALS or self.trainings >= MOST_TRAININGS
             if is_over or repeated >= min(_REPEATED, most):
                 return
             trial = self.study.ask(explores=repeated > 0)
@@ -342,7 +342,7 @@ class _Trials:
             shown = best.value(self.goal.metric)
             known = {} if shown is None else {self.goal.metric: shown}
             passed = int(spent_before + time.monotonic() - begun)
-            share = self.carried if self.left_s is None else passed
+            share = self.carried_out if self.left_s is None else passed
             total = MOST_TRIALS if self.left_s is None else int(self.left_s)
             context.observe(Progress("search", min(share, total), total, values=known))
 
@@ -369,7 +369,7 @@ class _Trials:
         return len(self.points) + len(self.rejected)
 
     @property
-    def carried(self) -> int:
+    def carried_out(self) -> int:
         """How many chains were carried out, to their end or not."""
         return self.tried - len(self.forecast)
 
@@ -407,7 +407,10 @@ class _Trials:
             * sum(
                 float(step.get("epochs", 0.0))
                 # What a step cuts is as large as before at first.
-                * ((1.0 if step.get("kind") else share) + _TEACHING * (step["name"] == "distill"))
+                * (
+                    (1.0 if step.get("kind") == "structured" else share)
+                    + _TEACHING * (step["name"] == "distill")
+                )
                 for count, step in enumerate(steps, 1)
                 if self.chains.known(start, chain[:count]) is None
             )

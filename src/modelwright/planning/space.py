@@ -209,7 +209,7 @@ def first_trials(values: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
     ]
 
 
-def is_last(chain: Sequence[Any]) -> bool:
+def is_terminal(chain: Sequence[Any]) -> bool:
     """Say whether no step of a search follows the last one of a chain."""
     return bool(chain) and chain[-1].name in ("quantize", "vector-quantize")
 

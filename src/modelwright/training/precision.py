@@ -26,7 +26,7 @@ class Precision:
         return torch.autocast(self.device.partition(":")[0], dtype=torch.bfloat16)
 
 
-def like(outputs: Tensor | tuple[Tensor, ...]) -> Precision:
+def precision_of(outputs: Tensor | tuple[Tensor, ...]) -> Precision:
     """Return the number format that a network's outputs were computed in."""
     first = outputs[0] if isinstance(outputs, tuple) else outputs
     return Precision("bf16" if first.dtype == torch.bfloat16 else "fp32", str(first.device))

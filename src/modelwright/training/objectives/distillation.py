@@ -21,7 +21,7 @@ from modelwright.kinds import OutputKind
 from modelwright.models.building import output_layer
 from modelwright.training.objectives import Objective
 from modelwright.training.objectives.sequence import PADDING
-from modelwright.training.precision import at_least_fp32, like
+from modelwright.training.precision import at_least_fp32, precision_of
 
 NON_TARGET = 8.0
 """How much the classes beside the target count (Zhao et al. 2022, β of section 4.1)."""
@@ -54,7 +54,7 @@ class Distillation:
 
     def __call__(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the loss and weight of each sample `[N]`, those of the targets' objective."""
-        with like(outputs).context():  # As quick as the network itself.
+        with precision_of(outputs).context():  # As quick as the network itself.
             answers = self.teach(batch)
         filled, known = self._filled(batch)
         losses, weights = self.targets(outputs, filled)
