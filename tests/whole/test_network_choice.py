@@ -9,7 +9,7 @@ import pytest
 
 from modelwright.kinds import InputKind
 from modelwright.pipeline import network_choice
-from modelwright.pipeline.network_choice import EpochTimes
+from modelwright.pipeline.network_choice import EpochTimes, NetworkChoice, default_beside
 from modelwright.recipe import parse_recipe
 from modelwright.recipe.finetuning import PUBLISHED_MODELS, finetuned
 from modelwright.run import RunRequest
@@ -72,3 +72,38 @@ def test_images_are_as_large_as_ten_epochs_allow(left_s, side):
     found = times(1.0, 1.0, sides=(224, 128, 64)).choose(left_s)
     assert found["side"] == side
     assert found["epoch_s"][0] == pytest.approx((side / 64) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("default_s", "reserved_s"),
+    [
+        (0.1, 40 * 0.1 / 0.9),  # 5,000 samples: 40 epochs are the most that is useful.
+        (1.0, 20.0),  # A fifth of the time, which holds ten epochs of it, …
+        (2.0, 0.0),  # … or none, where it doesn't.
+    ],
+)
+def test_a_part_of_the_time_is_kept_for_a_quick_default_family(default_s, reserved_s):
+    assert times(10.0, default_s).reserved(100.0) == pytest.approx(reserved_s, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("train", "left_s", "epochs"),
+    [
+        ("budget: 10m", 12.0, 40.0),
+        ("budget: 10m", 11.0, None),  # Ten epochs of a second don't fit.
+        ("budget: 10m, epochs: 2", 11.0, 2.0),
+        ("budget: 10m, epochs: 2", 0.5, None),
+    ],
+)
+def test_the_default_family_is_trained_where_time_is_left(train, left_s, epochs):
+    request = RunRequest(parse_recipe(TEXT.format(train), where="recipe.yaml"))
+    prepared = SimpleNamespace(rows={"train": range(5_000)})
+    choice = NetworkChoice(request, prepared, is_published=True, default_epoch_s=1.0)
+    found = default_beside(choice, request, prepared, left_s=left_s)
+    if epochs is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert not found.is_published
+        assert (found.request.recipe.train.epochs, found.suffix) == (epochs, "-2")
+        assert found.request.recipe.train.budget == f"{left_s:.3f}s"

@@ -147,11 +147,15 @@ def test_auto_trains_an_english_encoder_further_and_reads_its_weights_once(place
     assert decided["network"]["chosen"] == "minilm"
     assert decided["network"]["left_s"] < 1800 - decided["linear_s"]
     assert any("published `minilm`, trained further" in note for note in notes)
+    # It leaves time for the default family, which is trained as well.
+    assert any("The default family is trained too" in note for note in notes)
+    assert (result.folder / "stages/train-2/metrics.jsonl").exists()
+    assert set(decided["network_scores"]) == {"published", "default"}
     tuned = modelfile.rebuild(result.model).lineage
     chosen = next(step for step in tuned if step["step"] == "choose")
     assert chosen["metric"] == "accuracy"
     page = result.report.read_text("utf-8")
-    assert "The model is linear, on" in page or "Training began with the published" in page
+    assert "The model is linear, on" in page or "Published weights and a network of" in page
 
     # A run that goes on comes to the same choice, however little time is left by then.
     request = read_request(place / "auto.yaml")
@@ -160,8 +164,9 @@ def test_auto_trains_an_english_encoder_further_and_reads_its_weights_once(place
     prepared = prepare(request.recipe, base=place, observe=silent)
     again = choose_network(request, prepared, context, left_s=61.0)
     assert again.is_published
-    train, left_s = again.request.recipe.train, decided["network"]["left_s"]
-    assert (train.epochs, train.unfreeze.at, train.budget) == (1.0, 0.1, f"{left_s:.3f}s")
+    train = again.request.recipe.train
+    own_s = decided["network"]["left_s"] - decided["network"]["reserved_s"]
+    assert (train.epochs, train.unfreeze.at, train.budget) == (1.0, 0.1, f"{own_s:.3f}s")
 
 
 @pytest.mark.slow

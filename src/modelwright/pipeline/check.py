@@ -23,13 +23,17 @@ from modelwright.initialization import (
 from modelwright.initialization.published import read_once
 from modelwright.pipeline.measuring import require_held_out
 from modelwright.pipeline.model_selection import (
-    LEAST_S,
     TimedFit,
     selects_model,
     time_linear,
     timed_fits,
 )
-from modelwright.pipeline.network_choice import choose_network
+from modelwright.pipeline.network_choice import (
+    LEAST_S,
+    NetworkChoice,
+    choose_network,
+    default_beside,
+)
 from modelwright.pipeline.request import Notes, RecipeLike, read_request, run_in
 from modelwright.planning import Forecast, Workload, forecast
 from modelwright.progress import shown
@@ -133,6 +137,10 @@ def _of_selection(request: RunRequest, prepared: Prepared, context: Run) -> Fore
             context.say(choice.note)
         work = _workload(choice.request, choice.prepared, context)
         parts.append(forecast(choice.request.recipe, work))
+        beside = _beside(choice, request, prepared, parts[-1])
+        if beside is not None:
+            work = _workload(beside.request, beside.prepared, context)
+            parts.append(forecast(beside.request.recipe, work))
     last = parts[-1]
     whole_s = None if last.training_s is None else sum(part.training_s or 0.0 for part in parts)
     if budget is not None and whole_s is not None:
@@ -144,6 +152,18 @@ def _of_selection(request: RunRequest, prepared: Prepared, context: Run) -> Fore
         disk_bytes=max(part.disk_bytes for part in parts),
         warnings=tuple(dict.fromkeys(text for part in parts for text in part.warnings)),
     )
+
+
+def _beside(
+    choice: NetworkChoice, request: RunRequest, prepared: Prepared, published: Forecast
+) -> NetworkChoice | None:
+    """Return the default family, if a published network is expected to leave time for it."""
+    budget = choice.request.recipe.train.budget
+    is_open = choice.is_published and request.recipe.train.budget is not None
+    if not is_open or budget is None or published.training_s is None:
+        return None
+    left_s = seconds(budget) - published.training_s
+    return default_beside(choice, request, prepared, left_s=left_s)
 
 
 def _workload(

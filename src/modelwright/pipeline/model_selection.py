@@ -2,8 +2,9 @@
 
 The second linear model is of the features of a published network, where its package is installed
 and the data is of the kind that it was trained on; the network is that one then, trained further,
-where there is time for it (`network_choice`).
-Each is trained as a recipe that names it would train it, in a stage with a folder of its own.
+where there is time for it (`network_choice`), and the default family takes what it leaves of the
+budget, and a part that is kept for it. Each is trained as a recipe that names it would train it, in
+a stage with a folder of its own.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ import numpy as np
 
 from modelwright.data import Prepared
 from modelwright.errors import RequestError
+from modelwright.files import Json
 from modelwright.initialization import initialize_model
 from modelwright.initialization.suitable import missing_note
 from modelwright.kinds import VECTOR_OUTPUTS, InputKind
 from modelwright.pipeline.network_choice import (
+    LEAST_S,
     LEAVES_OUT,
     MOST_S,
     NetworkChoice,
     choose_network,
+    default_beside,
     installed_features,
     prepare_for,
 )
@@ -44,7 +48,7 @@ if TYPE_CHECKING:
     from modelwright.models.candidate import Candidate
     from modelwright.training.linear import FitTiming
 
-LINEAR, PUBLISHED, NETWORK = "linear", "published", "network"
+LINEAR, PUBLISHED, NETWORK, DEFAULT = "linear", "published", "network", "default"
 _LINEAR_SHARE = 0.5
 """The most of a budget that choosing a linear model may take."""
 _TIMED, _TIMED_PUBLISHED = 1000, 100
@@ -58,8 +62,6 @@ _PLAIN_SHARE = 0.2
 than that holds it is fitted to a part, as a network learns more in that time."""
 _MOST_LEAD = 0.005
 """The most by which a network must be better than a linear model to ship."""
-LEAST_S = 1.0
-"""With less of a budget left no network is trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +153,58 @@ def select_model(
             why = f"the linear model has taken the budget of {budget}"
             context.decisions.decide("model_selection", lambda: {"chosen": LINEAR, "why": why})
             context.say(f"No network is trained: {why}")
-            return _noted(linear, LINEAR, {})
+            return _noted(linear, {"step": "choose", "chosen": LINEAR})
     choice = choose_network(request, prepared, context, left_s=left)
     if choice.note:
         context.say(choice.note)
-    if linear is None:
-        return train_network(choice)
-    return _better(linear, train_network(choice), request.recipe, context)
+    network = train_network(choice)
+    if choice.is_published and budget is not None:
+        network = _with_default(network, choice, request, prepared, context, train_network)
+    return network if linear is None else _better(linear, network, request.recipe, context)
+
+
+def _with_default(
+    published: Trained,
+    choice: NetworkChoice,
+    request: RunRequest,
+    prepared: Prepared,
+    context: Run,
+    train_network: TrainNetwork,
+) -> Trained:
+    """Train the default family in the time that a published network has left, if that is enough.
+
+    Returns:
+        The better network on validation, with the other one beside it.
+    """
+    own = choice.request.recipe.train if published.train is None else published.train
+    if own.budget is None or prepared.dataset().validation is None:
+        return published
+    spent_s = published.candidate.reports[-1].seconds
+    budget_s = seconds(own.budget) + choice.reserved_s
+    left_s = context.decisions.decide("default_s", lambda: round(budget_s - spent_s, 3))
+    beside = default_beside(choice, request, prepared, left_s=left_s)
+    if beside is None:
+        return published
+    context.say(beside.note)
+    default = train_network(beside)
+    metric = task_of(request.recipe).select_by
+
+    def score() -> dict[str, float]:
+        scores = _scored({PUBLISHED: published, DEFAULT: default}, request.recipe, context)
+        return {name: float(found[metric]) for name, found in scores.items()}
+
+    values = context.decisions.decide("network_scores", score)
+    is_better = _sign(metric) * values[DEFAULT] > _sign(metric) * values[PUBLISHED]
+    kept = "default family" if is_better else "published one"
+    context.say(
+        f"Of the networks the {kept} is taken: the better {metric} on validation (published "
+        f"{values[PUBLISHED]:.4g}, default family {values[DEFAULT]:.4g})"
+    )
+    step = {"step": "choose-network", "metric": metric, **values}
+    if is_better:
+        chosen = replace(default, others={PUBLISHED: published})
+        return _noted(chosen, {**step, "chosen": DEFAULT})
+    return _noted(replace(published, others={DEFAULT: default}), {**step, "chosen": PUBLISHED})
 
 
 def _linear(request: RunRequest, prepared: Prepared, context: Run) -> Trained:
@@ -380,14 +427,18 @@ def _better(linear: Trained, network: Trained, recipe: Recipe, context: Run) -> 
         }
 
     decision = context.decisions.decide("model_selection", decide)
-    # A linear model of the same network's features has the graph that was traced for that.
-    chosen = network if decision["chosen"] == NETWORK else replace(linear, traced=network.traced)
-    other = {LINEAR: linear} if decision["chosen"] == NETWORK else {NETWORK: network}
-    chosen = replace(chosen, others=other)
+    if decision["chosen"] == NETWORK:
+        chosen = replace(network, others={LINEAR: linear, **network.others})
+    else:
+        # A linear model of the same network's features has the graph that was traced for that.
+        traced = network.others.get(PUBLISHED, network).traced
+        others = {NETWORK: replace(network, others={}), **network.others}
+        chosen = replace(linear, traced=traced, others=others)
     values = {name: decision[name] for name in (LINEAR, NETWORK)}
     shown = f"linear {values[LINEAR]:.4g}, network {values[NETWORK]:.4g}"
     context.say(f"The {decision['chosen']} model ships: {decision['why']} ({shown})")
-    return _noted(chosen, decision["chosen"], {"metric": metric, **values})
+    step = {"step": "choose", "chosen": decision["chosen"], "metric": metric, **values}
+    return _noted(chosen, step)
 
 
 def least_lead(metric: str, value: float, samples: int) -> float:
@@ -403,8 +454,7 @@ def least_lead(metric: str, value: float, samples: int) -> float:
     return min(math.sqrt(value * (1.0 - value) / samples), _MOST_LEAD)
 
 
-def _noted(trained: Trained, chosen: str, scores: dict[str, object]) -> Trained:
+def _noted(trained: Trained, step: dict[str, Json]) -> Trained:
     """Return it with the choice in its lineage."""
     candidate = trained.candidate
-    step = {"step": "choose", "chosen": chosen, **scores}
     return replace(trained, candidate=replace(candidate, lineage=(*candidate.lineage, step)))

@@ -24,7 +24,7 @@ from modelwright.pipeline.timing import epoch_s
 from modelwright.recipe.finetuning import PUBLISHED_MODELS, finetuned
 from modelwright.recipe.train import TrainSpec
 from modelwright.run import Progress, Run, RunRequest
-from modelwright.scaffold.plan import FEWEST_EPOCHS, FEWEST_TUNED, SHARE
+from modelwright.scaffold.plan import FEWEST_EPOCHS, FEWEST_TUNED, SHARE, most_epochs
 
 if TYPE_CHECKING:
     from modelwright.models.candidate import Candidate
@@ -38,13 +38,18 @@ _MOST_ENLARGED = 4
 _ENOUGH_SAMPLES = 20_000
 """So many samples teach published weights more than many epochs teach a network that starts from
 nothing: of more samples a part of an epoch is enough (`benchmarks/search.py auto cifar10`)."""
-_LEAST_S = 60.0
+LEAST_S = 1.0
+"""With less of a budget left no network is trained."""
+_LEAST_TIMED_S = 60.0
 """With less of a budget left, measuring takes too much of it: then it is the default family."""
 _VALIDATED = 64
 """On how many samples the validation of a published network is timed."""
 _FEW, _FAR = 4, 3.0
 """So few samples are timed first, and epochs of so many times what is left are far too long: small
 batches are slower for each sample, but not by that much."""
+_RESERVED_SHARE = 0.2
+"""The most of the time that is left which is kept for the default family, where published weights
+are trained: of images or texts of another kind than theirs it may learn more."""
 _FEWEST_DRAWN = 3
 """So few epochs teach a network that starts from nothing little."""
 LEAVES_OUT = (RequestError, DataError, MissingExtraError)
@@ -63,6 +68,12 @@ class NetworkChoice:
     """Which it is and why, where there was a choice."""
     is_published: bool = False
     """Whether it is a published network, which `model: auto` trains further."""
+    default_epoch_s: float = 0.0
+    """The seconds of an epoch of the default family, where both were timed."""
+    reserved_s: float = 0.0
+    """Of the time that is left, the seconds that are kept for the default family."""
+    suffix: str = ""
+    """What is put behind the names of its stages, as a run has each name once."""
 
 
 def prepare_for(request: RunRequest, prepared: Prepared, context: Run) -> Prepared:
@@ -102,7 +113,7 @@ def choose_network(
     name, begun = installed_features(prepared), time.monotonic()
     # Several processes would have to time their steps together.
     is_alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
-    has_time = left_s is None or left_s >= _LEAST_S
+    has_time = left_s is None or left_s >= _LEAST_TIMED_S
     if not (name and is_alone and has_time):
         return NetworkChoice(_within(request, left_s), prepared)
     asked = _published(request, name, samples=len(prepared.rows["train"]))
@@ -118,18 +129,46 @@ def choose_network(
             )
             spent = time.monotonic() - begun
             left = None if left_s is None else round(max(left_s - spent, 0.001), 3)
-            return {**times.choose(MOST_S if left is None else left), "left_s": left}
+            reserved_s = 0.0 if left is None else times.reserved(left)
+            choice = times.choose(MOST_S if left is None else left - reserved_s)
+            return {**choice, "left_s": left, "reserved_s": reserved_s}
 
         decided = context.decisions.decide("network", measure)
         note = _note(decided, name)
         if decided["chosen"] != name:
             return NetworkChoice(_within(request, decided["left_s"]), prepared, note)
-        asked = _within(_with_side(asked, decided["side"]), decided["left_s"] or MOST_S)
+        reserved_s, default_s = decided["reserved_s"], decided["epoch_s"][1]
+        own_s = MOST_S if decided["left_s"] is None else decided["left_s"] - reserved_s
+        asked = _within(_with_side(asked, decided["side"]), own_s)
         taken = taken if is_text else prepare_for(asked, prepared, context)
-        return NetworkChoice(asked, taken, note, is_published=True)
+        return NetworkChoice(asked, taken, note, True, default_s, reserved_s)
     except LEAVES_OUT as error:
         note = f"`{name}` isn't trained further: {error.what}"
         return NetworkChoice(_within(request, left_s), prepared, note)
+
+
+def default_beside(
+    choice: NetworkChoice, request: RunRequest, prepared: Prepared, *, left_s: float
+) -> NetworkChoice | None:
+    """Return the default family, where the time that a published network leaves is enough for it.
+
+    Args:
+        choice: the published network, which is trained before.
+        request: a request for `model: auto`.
+        prepared: the data as the default family takes it.
+        left_s: the seconds of the budget that are left.
+    """
+    fewest_s = _needed(request, FEWEST_EPOCHS) * choice.default_epoch_s / SHARE
+    if left_s < max(LEAST_S, fewest_s):
+        return None
+    asked = _within(request, left_s)
+    train = asked.recipe.train
+    if train.epochs is None:
+        most = float(most_epochs(len(prepared.rows["train"])))
+        train = train.model_copy(update={"epochs": most})
+    asked = replace(asked, recipe=asked.recipe.model_copy(update={"train": train}))
+    note = f"The default family is trained too: {left_s:.0f} s of the budget are left for it"
+    return NetworkChoice(asked, prepared, note, suffix="-2")
 
 
 def _published(request: RunRequest, name: str, *, samples: int) -> RunRequest:
@@ -210,6 +249,14 @@ class EpochTimes:
     samples: float
     """How many training samples there are."""
 
+    def reserved(self, left_s: float) -> float:
+        """Return the seconds that are kept for the default family, where it is quick enough."""
+        most = _RESERVED_SHARE * left_s
+        if self.default_s * _needed(self.default, FEWEST_EPOCHS) > SHARE * most:
+            return 0.0
+        epochs = _needed(self.default, most_epochs(round(self.samples)))
+        return round(min(self.default_s * epochs / SHARE, most), 3)
+
     def choose(self, left_s: float) -> dict[str, Any]:
         """Return what is trained in the seconds that are left, for `decisions.json`."""
         limit, wanted = SHARE * left_s, _needed(self.asked, FEWEST_EPOCHS)
@@ -261,7 +308,8 @@ def _fewest(request: RunRequest, samples: float) -> float:
 def _note(decided: dict[str, Any], name: str) -> str:
     """Say which network was chosen, and why."""
     (tuned, drawn), (tuned_s, drawn_s) = decided["held_epochs"], decided["epoch_s"]
-    room = f"the {decided['left_s'] or MOST_S:.0f} s that are left hold"
+    left_s = MOST_S if decided["left_s"] is None else decided["left_s"] - decided["reserved_s"]
+    room = f"the {left_s:.0f} s that are left hold"
     if decided["chosen"] == name:
         at = "" if decided["side"] is None else f" at {decided['side']} pixels"
         epochs = min(tuned, decided["epochs"])

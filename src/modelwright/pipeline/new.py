@@ -20,8 +20,8 @@ from modelwright.errors import ModelwrightError
 from modelwright.initialization.published import read_once
 from modelwright.ledger import Evidence
 from modelwright.pipeline.measuring import simple_problem
-from modelwright.pipeline.model_selection import LEAST_S, selects_model, timed_fits
-from modelwright.pipeline.network_choice import choose_network, installed_features
+from modelwright.pipeline.model_selection import selects_model, timed_fits
+from modelwright.pipeline.network_choice import LEAST_S, choose_network, installed_features
 from modelwright.pipeline.request import run_in
 from modelwright.pipeline.timing import epoch_s
 from modelwright.progress import shown

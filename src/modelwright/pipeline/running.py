@@ -352,7 +352,7 @@ def _train(start: Trained, rehearsed: Rehearsal, request: RunRequest, context: R
         begun = replace(begun, traced=seen.traced)
         if limited:
             asked = network_request(asked, context, keeps_limits=seen.keeps_limits)
-        finished = _pass_stages(begun.candidate, asked, prepared, context)
+        finished = _pass_stages(begun.candidate, asked, prepared, context, choice.suffix)
         own = asked.recipe.train if choice.is_published else None
         return replace(begun, candidate=finished, train=own)
 
@@ -366,12 +366,12 @@ def _train(start: Trained, rehearsed: Rehearsal, request: RunRequest, context: R
 
 
 def _pass_stages(
-    start: Candidate, request: RunRequest, prepared: Prepared, context: Run
+    start: Candidate, request: RunRequest, prepared: Prepared, context: Run, suffix: str
 ) -> Candidate:
     """Return what the stages make of the first network, each in a context of its own."""
     candidate = start
-    for name, stage in STAGES:
-        before = candidate.lineage
+    for stage_name, stage in STAGES:
+        before, name = candidate.lineage, f"{stage_name}{suffix}"
         candidate = stage(candidate, request.recipe, prepared.dataset(), context.stage(name))
         assert [step["step"] for step in candidate.lineage[len(before) :]] == [name]
     return candidate

@@ -35,6 +35,17 @@ from modelwright.report.words import (
 Tone = Literal["", "good", "bad", "warn"]
 _NAMED = 5
 """The most classes that a sentence names."""
+_CHOICES = {
+    "choose": (
+        "A linear model and a network",
+        {"linear": "the linear model", "network": "the network"},
+    ),
+    "choose-network": (
+        "Published weights and a network of the default family",
+        {"published": "the network of published weights", "default": "the default family's"},
+    ),
+}
+"""The steps of the lineage that chose a model: what was trained, and the words for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,28 +98,24 @@ def _about_compression(data: ReportData) -> Iterator[Sentence]:
 
 
 def _about_choice(data: ReportData) -> Iterator[Sentence]:
-    """Say which of a linear model and a network ships, and why, where both were trained."""
-    step = next((step for step in data.lineage if step.get("step") == "choose"), {})
-    metric = str(step.get("metric", ""))
-    if not metric:
-        return
-    values = {name: figure(metric, float(str(step[name]))) for name in ("linear", "network")}
-    words = {"linear": "the linear model", "network": "the network"}
-    chosen = str(step["chosen"])
-    other = next(name for name in words if name != chosen)
-    sign = 1.0 if METRICS[metric].higher_is_better else -1.0
-    if sign * float(str(step[other])) > sign * float(str(step[chosen])):
+    """Say which of the models that `model: auto` trained ships, and why."""
+    for name, (trained, words) in _CHOICES.items():
+        step = next((step for step in data.lineage if step.get("step") == name), {})
+        metric = str(step.get("metric", ""))
+        if not metric:
+            continue
+        values = {key: float(str(step[key])) for key in words}
+        chosen = str(step["chosen"])
+        other = next(key for key in words if key != chosen)
+        sign = 1.0 if METRICS[metric].higher_is_better else -1.0
+        lead = sign * (values[chosen] - values[other])
+        shown = figure(metric, values[other])
+        than = f", {shown}, is hardly better" if lead < 0 else f" {shown}"
         yield Sentence(
-            f"A linear model and a network were trained; {words[chosen]} ships, because on the "
-            f"validation split its {name_of(metric)} is {values[chosen]}, and that of "
-            f"{words[other]}, {values[other]}, is hardly better."
+            f"{trained} were trained; {words[chosen]} ships, because on the validation split its "
+            f"{name_of(metric)} is {figure(metric, values[chosen])}, and that of {words[other]}"
+            f"{than}."
         )
-        return
-    yield Sentence(
-        f"A linear model and a network were trained; {words[chosen]} ships, because on the "
-        f"validation split its {name_of(metric)} is {values[chosen]}, and that of {words[other]} "
-        f"{values[other]}."
-    )
 
 
 def _about_splits(data: ReportData) -> Iterator[Sentence]:

@@ -211,7 +211,7 @@ def ladders(
     plain = Proposal(
         model=Setting("model", "auto", defaults.model),
         name="the network that `model: auto` takes",
-        epochs=max(FEWEST_EPOCHS, min(200, 200_000 // max(samples, 1))),
+        epochs=most_epochs(samples),
         budget=defaults.budget,
         batch_size=defaults.batch_size or min(256, max(8, power)),
         lr=defaults.lr,
@@ -231,6 +231,11 @@ def ladders(
     if is_for_published and _median_side(prepared) >= _LEAST_PUBLISHED_SIDE:
         return (_published(plain, prepared), scratch)
     return (scratch,)
+
+
+def most_epochs(samples: int) -> int:
+    """Return the most epochs that are useful to a network that starts from nothing."""
+    return max(FEWEST_EPOCHS, min(200, 200_000 // max(samples, 1)))
 
 
 def _smaller(plain: Proposal, prepared: Prepared) -> tuple[Proposal, ...]:
