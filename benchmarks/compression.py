@@ -25,6 +25,7 @@ import numpy as np
 
 from measuring import real_data, spread, tell
 from modelwright import data, modelfile, pipeline
+from modelwright.cli.launch import restart_tuned
 from modelwright.evaluation import headline
 from modelwright.evaluation.intervals import paired_bounds
 from modelwright.files import read_json
@@ -359,4 +360,5 @@ def timed(call: Callable[[], object], *, seconds: float = 0.1) -> float:
 
 
 if __name__ == "__main__":
+    restart_tuned()
     main()

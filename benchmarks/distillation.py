@@ -19,6 +19,7 @@ from typing import Any
 from compression import learning_s, right_answers
 from measuring import real_data, spread, tell
 from modelwright import modelfile, pipeline
+from modelwright.cli.launch import restart_tuned
 from modelwright.evaluation.intervals import paired_bounds
 from modelwright.progress import watching
 
@@ -122,4 +123,5 @@ def measure(seed: int, teacher: Path, asked: argparse.Namespace, settings: list[
 
 
 if __name__ == "__main__":
+    restart_tuned()
     main()

@@ -30,7 +30,8 @@ from unittest import mock
 from compression import eager, timed
 from measuring import real_data, tell
 from modelwright import modelfile, pipeline
-from modelwright.errors import ModelwrightError
+from modelwright.cli.launch import restart_tuned
+from modelwright.errors import ModelwrightError, StoppedError
 from modelwright.evaluation import headline
 from modelwright.files import read_json
 from modelwright.pipeline import searching
@@ -204,6 +205,8 @@ def auto(asked: argparse.Namespace, name: str) -> None:
                     overrides=asked.settings,
                     observe=observe,
                 )
+        except StoppedError:
+            raise
         except ModelwrightError as error:
             tell("search auto", data=name, way=way, left_out=error.what)
             continue
@@ -238,4 +241,5 @@ def _published(chosen: DataSet, budget: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    restart_tuned()
     main()

@@ -21,18 +21,21 @@ def started(argv, environment):
 
 
 @on_glibc
-def test_run_starts_anew_once_with_the_settings_and_the_same_line():
-    ((program, line, environment),) = started(["run", "a.yaml"], PLAIN)
+@pytest.mark.parametrize("command", ["run", "compress", "check", "new"])
+def test_what_trains_starts_anew_once_with_the_settings_and_the_same_line(command):
+    ((program, line, environment),) = started([command, "a.yaml"], PLAIN)
     assert program == sys.executable
     assert line == [sys.executable, *sys.orig_argv[1:]]
     assert environment["HOME"] == PLAIN["HOME"]
     for name, value in SETTINGS.items():
         assert f"{name}={value}" in environment[TUNABLES].split(":")
-    assert started(["run", "a.yaml"], environment) == []
+    assert started([command, "a.yaml"], environment) == []
     assert untuned(environment) == ""
 
 
-@pytest.mark.parametrize("argv", [[], ["predict", "a.mw", "run"], ["run", "--help"], ["run", "-h"]])
+@pytest.mark.parametrize(
+    "argv", [[], ["predict", "a.mw", "run"], ["run", "--help"], ["compress", "-h"]]
+)
 def test_nothing_else_starts_anew(argv):
     assert started(argv, PLAIN) == []
 

@@ -2,7 +2,8 @@
 
 glibc gives large blocks back to the system after each use and takes them anew, which costs a page
 fault for every 4 KiB; training with large batches then spends up to half of its time there. Its
-settings are read once, when a process starts, so `run` starts itself a second time with them.
+settings are read once, when a process starts, so commands that train, or time training, start
+themselves a second time with them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from modelwright.run import LAUNCHED, TUNABLES, c_library, why_untunable
 
+COMMANDS = ("run", "compress", "check", "new")
+"""The commands that train, or forecast what training takes."""
 SETTINGS = {
     # Keep blocks up to 32 GiB in the heap, and never give it back.
     "glibc.malloc.mmap_threshold": 34_359_738_368,
@@ -35,15 +38,23 @@ def relaunch(
     environment: Mapping[str, str] = os.environ,
     execute: Callable[[str, list[str], dict[str, str]], object] = os.execve,
 ) -> None:
-    """Start `run` anew with the tuned allocator, in this very process; else return.
-
-    Returns where it is no `run`, where the user has settings of their own, where it can't be done,
-    and in the process that was started so.
-    """
+    """Start a command that trains anew with the tuned allocator; return for any other one."""
     is_help = "-h" in argv or "--help" in argv
-    if argv[:1] != ["run"] or is_help or TUNABLES in environment:
-        return
-    if why_untunable(environment, libc=c_library()):
+    if argv and argv[0] in COMMANDS and not is_help:
+        restart_tuned(environment=environment, execute=execute)
+
+
+def restart_tuned(
+    *,
+    environment: Mapping[str, str] = os.environ,
+    execute: Callable[[str, list[str], dict[str, str]], object] = os.execve,
+) -> None:
+    """Start this program anew with the tuned allocator, in this very process; else return.
+
+    Returns where the user has settings of their own, where it can't be done, and in the process
+    that was started so.
+    """
+    if TUNABLES in environment or why_untunable(environment, libc=c_library()):
         return
     sys.stdout.flush()
     sys.stderr.flush()

@@ -115,8 +115,7 @@ def _carry_out(request: RunRequest, folder: Path, *, observe: Observe) -> RunRes
         for note in (*request.notes, *check_composition(request.recipe)):
             notes.say(note)
         context = run_in(request, folder, observe=notes)
-        if context.device == "cpu" and untuned():
-            notes.say(untuned())
+        _say_untuned(context)
         host = host_of(request, context)
         request = pin_network(request, context)
         prepared = data.prepare(
@@ -251,6 +250,7 @@ def _compress(path: Path, request: RunRequest, folder: Path, *, observe: Observe
         for note in check_composition(request.recipe):
             notes.say(note)
         context = run_in(request, folder, observe=notes)
+        _say_untuned(context)
         host = host_of(request, context)
         start = start_from(path)
         prepared = data_of(request, start, context)
@@ -264,6 +264,11 @@ def _compress(path: Path, request: RunRequest, folder: Path, *, observe: Observe
         )
         shipped = compress_trained(given, request, context, folder / UNCOMPRESSED, host)
         return _deliver(shipped, request, context, notes, kept, host, begun=begun)
+
+
+def _say_untuned(context: Run) -> None:
+    if context.device == "cpu" and untuned():
+        context.say(untuned())
 
 
 def _finished(kept: RunFolder) -> RunResult:
