@@ -11,7 +11,7 @@ import modelwright as mw
 from modelwright import modelfile
 from modelwright.cli.main import main
 from modelwright.errors import DataError, RecipeError, RequestError, ResourceError, StoppedError
-from modelwright.pipeline import model_selection, searching
+from modelwright.pipeline import chains, model_selection, searching
 from modelwright.pipeline.compressing import network_request
 from modelwright.pipeline.request import read_request, run_in
 from modelwright.recipe.spec import seconds
@@ -109,7 +109,7 @@ def test_run_again_it_is_finished(finished):
 
 @pytest.mark.parametrize("stopped_at", [3, pytest.param(9, marks=pytest.mark.slow)])
 def test_stopped_it_goes_on_to_the_same(finished, tmp_path, monkeypatch, stopped_at):
-    calls, point = [], searching.Chains.point
+    calls, point = [], chains.Chains.point
 
     def stopping(self, start, steps):
         calls.append(steps)
@@ -117,7 +117,7 @@ def test_stopped_it_goes_on_to_the_same(finished, tmp_path, monkeypatch, stopped
             raise StoppedError("stopped here")
         return point(self, start, steps)
 
-    monkeypatch.setattr(searching.Chains, "point", stopping)
+    monkeypatch.setattr(chains.Chains, "point", stopping)
     with pytest.raises(StoppedError):
         mw.run({**RECIPE, **LIMITS}, out=tmp_path, name="digits")
     result = mw.run({**RECIPE, **LIMITS}, out=tmp_path, name="digits")
@@ -288,14 +288,14 @@ def test_where_limits_are_kept_anyway_all_time_is_for_training(tmp_path):
 
 
 def test_the_beginning_of_a_chain_whose_end_fails_is_kept(tmp_path, monkeypatch):
-    stage = searching.compressing
+    stage = chains.compressing
 
     def failing(step):
         if step.name == "quantize":
             return lambda *_: (_ for _ in ()).throw(MemoryError)
         return stage(step)
 
-    monkeypatch.setattr(searching, "compressing", failing)
+    monkeypatch.setattr(chains, "compressing", failing)
     result = mw.run({**RECIPE, **LIMITS}, out=tmp_path, name="digits")
     found = record(result)
     assert "MemoryError" in found["rejected"].values()

@@ -1,8 +1,7 @@
 """`compress: auto`: which network, and which steps on it, meet the targets.
 
 A trial is a chain of steps on a trained network. What can't meet a limit by its forecast isn't
-carried out; what is, is packed and measured on the validation split. Chains that begin alike share
-what was trained for their beginning.
+carried out; what is, is packed and measured on the validation split.
 """
 
 from __future__ import annotations
@@ -20,15 +19,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from modelwright.errors import ModelwrightError, ResourceError, StoppedError
 from modelwright.evaluation import GAIN
-from modelwright.files import JsonObject, json_digest, read_json, write_json
-from modelwright.ledger import Ledger
-from modelwright.pipeline.assessing import Assessor, write_candidate
-from modelwright.pipeline.measuring import calibrate
+from modelwright.files import JsonObject, write_json
+from modelwright.pipeline.assessing import Assessor
+from modelwright.pipeline.chains import Chains, chain_key
 from modelwright.pipeline.model_selection import Trained
-from modelwright.pipeline.stages import compressing
 from modelwright.planning import LIMITED, Goal, Point, Study, Trial, least_after, space
 from modelwright.recipe import Recipe
-from modelwright.recipe.compression import CompressionStep, DistillStep
+from modelwright.recipe.compression import CompressionStep
 from modelwright.recipe.model import ModelSpec
 from modelwright.recipe.train import DEFAULT_EPOCHS
 from modelwright.run import Progress, Run, RunRequest
@@ -98,104 +95,6 @@ given up."""
 
 class _HopelessError(Exception):
     """A trial is ended early, for the reason that it names."""
-
-
-@dataclass(slots=True)
-class Chains:
-    """Carries out chains of steps, each once, and measures what they make."""
-
-    starts: Mapping[str, Trained]
-    """The trained networks by name; the first is the one that is compared with."""
-    request: RunRequest
-    """Its `train` says how long the networks of steps train."""
-    context: Run
-    assessor: Assessor
-    _candidates: dict[str, Candidate] = field(default_factory=dict)
-    _points: dict[str, Point] = field(default_factory=dict)
-    _failed: dict[str, Exception] = field(default_factory=dict)
-
-    def path(self, start: str, steps: Sequence[CompressionStep]) -> Path:
-        """Return the place of a chain's packed file."""
-        if not steps and start == next(iter(self.starts)):
-            return self.assessor.parent
-        return self.context.folder / "search" / f"{_key(start, steps)}.mw"
-
-    def known(self, start: str, steps: Sequence[CompressionStep]) -> Point | None:
-        """Return the point of a chain that was carried out, if it was."""
-        key = _key(start, steps)
-        if key not in self._points:
-            record = self.context.folder / "search" / f"{key}.json"
-            if not record.exists() or not self.path(start, steps).exists():
-                return None
-            self._points[key] = Point.from_json(read_json(record))
-        return self._points[key]
-
-    def point(self, start: str, steps: Sequence[CompressionStep]) -> Point:
-        """Return the figures of a chain's result, which is made where it wasn't before.
-
-        Raises:
-            ModelwrightError: a step can't be done, or a stop was requested.
-        """
-        known = self.known(start, steps)
-        if known is not None:
-            return known
-        if steps:
-            self.point(start, steps[:-1])  # Each beginning is a result too.
-        begun, path = time.monotonic(), self.path(start, steps)
-        prepared = self.starts[start].prepared
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path != self.assessor.parent:
-            candidate = self.candidate(start, steps)
-            write_candidate(path, candidate, self.request, prepared, self.context)
-            # As what ships will be: it takes a few bytes, and a threshold decides answers.
-            aside = replace(self.context, ledger=Ledger())
-            calibrate(path, self.request, prepared, aside)
-            if space.is_terminal(steps):  # No chain goes on from here.
-                self._candidates.pop(_key(start, steps), None)
-        chain = [step.model_dump(mode="json", exclude_unset=True) for step in steps]
-        point = self.assessor.point(path, space.title(start, chain), prepared)
-        point = replace(
-            point,
-            seconds=round(time.monotonic() - begun, 3),
-            settings={"network": start, "compress": chain},
-        )
-        write_json(self.context.folder / "search" / f"{_key(start, steps)}.json", point.to_json())
-        self._points[_key(start, steps)] = point
-        return point
-
-    def candidate(self, start: str, steps: Sequence[CompressionStep]) -> Candidate:
-        """Return the network of a chain; what was trained for it before goes on from its end."""
-        if not steps:
-            return self.starts[start].candidate
-        key = _key(start, steps)
-        if key in self._failed:  # A stage can be begun once.
-            raise self._failed[key]
-        if key not in self._candidates:
-            from modelwright.compression import check_step
-
-            before = self.candidate(start, steps[:-1])
-            step = steps[-1]
-            if isinstance(step, DistillStep) and not step.teachers and step.student is None:
-                # The network before all steps teaches.
-                step = step.model_copy(update={"teacher": str(self.path(start, ()))})
-            stage = compressing(step)
-            trained = self.starts[start]
-            recipe, data = trained.recipe(self.request.recipe), trained.prepared.dataset()
-            context = self.context.stage(f"search-{key}")
-            context = replace(context, stage_name=steps[-1].name)
-            try:
-                check_step(before, step)
-                self._candidates[key] = stage(before, recipe, data, context)
-            except (StoppedError, ResourceError):
-                raise
-            except Exception as error:
-                self._failed[key] = error
-                raise
-        return self._candidates[key]
-
-
-def _key(start: str, steps: Sequence[CompressionStep]) -> str:
-    return json_digest([start, [step.model_dump(mode="json") for step in steps]])[-16:]
 
 
 def search(
@@ -400,21 +299,7 @@ class _Trials:
             return outcome | {"why": f"by its forecast it misses {words}", "missing": missing}
         if not self.goal.is_cheapest and any(space.is_narrower(settings, x) for x in self.within):
             return outcome | {"why": "a wider network keeps within every limit"}
-        is_cut = settings[space.PRUNE] != space.NONE
-        share = self.shares.get(network, float(settings[space.PRUNE]) if is_cut else 1.0)
-        needed = (
-            self.epoch_s[start]
-            * sum(
-                float(step.get("epochs", 0.0))
-                # What a step cuts is as large as before at first.
-                * (
-                    (1.0 if step.get("kind") == "structured" else share)
-                    + _TEACHING * (step["name"] == "distill")
-                )
-                for count, step in enumerate(steps, 1)
-                if self.chains.known(start, chain[:count]) is None
-            )
-        )
+        needed = self._needed_s(settings, start, steps, chain)
         if left_s is not None and needed > left_s:
             return outcome | {
                 "why": f"it would train for about {needed:,.0f} s, and {left_s:,.0f} s are left"
@@ -444,6 +329,26 @@ class _Trials:
             words = error.what if isinstance(error, ModelwrightError) else str(error)
             why = words.partition("\n")[0][:300] or type(error).__name__
         return outcome | {"points": made, "why": why}
+
+    def _needed_s(
+        self,
+        settings: Mapping[str, str],
+        start: str,
+        steps: Sequence[Mapping[str, Any]],
+        chain: Sequence[CompressionStep],
+    ) -> float:
+        """Return about how many seconds the steps of a trial train that weren't carried out yet."""
+        is_cut = settings[space.PRUNE] != space.NONE
+        cut = float(settings[space.PRUNE]) if is_cut else 1.0
+        share, epochs = self.shares.get(settings[space.NETWORK], cut), 0.0
+        for count, step in enumerate(steps, 1):
+            if self.chains.known(start, chain[:count]) is not None:
+                continue
+            # What a step cuts is as large as before at first.
+            own = 1.0 if step.get("kind") == "structured" else share
+            taught = _TEACHING * (step["name"] == "distill")
+            epochs += float(step.get("epochs", 0.0)) * (own + taught)
+        return self.epoch_s[start] * epochs
 
     def _hopeless_by(self, expected: space.BestCase, start: str) -> dict[str, float]:
         """Return the limits that a trial misses even if all goes as well as it can."""
@@ -645,7 +550,7 @@ def keep_front(found: Found, folder: Path) -> None:
     (folder / front_file(0)).parent.mkdir(exist_ok=True)
     for number, point in enumerate(found.front):
         chain = [_STEP.validate_python(step) for step in point.settings["compress"]]
-        path = made / f"{_key(point.settings['network'], chain)}.mw"
+        path = made / f"{chain_key(point.settings['network'], chain)}.mw"
         if path.exists():
             path.replace(folder / front_file(number))
     write_json(folder / "search.json", found.to_json())
