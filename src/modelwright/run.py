@@ -338,7 +338,7 @@ def untuned(environment: Mapping[str, str] = os.environ) -> str:
     if TUNABLES in environment:
         return ""
     why = why_untunable(environment, libc=c_library())
-    why = why or f"start it by `modelwright run`, or set {TUNABLES} (docs/cli.md)"
+    why = why or f"start it by the command `modelwright`, or set {TUNABLES} (docs/cli.md)"
     return f"The memory allocator isn't tuned, so large batches may train slower: {why}"
 
 

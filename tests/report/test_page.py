@@ -368,6 +368,28 @@ def test_of_texts_the_first_are_shown_as_they_come() -> None:
     assert "reference" not in shown
 
 
+@pytest.mark.parametrize(
+    ("step", "sentence"),
+    [
+        (
+            {"step": "choose-network", "published": 0.9, "default": 0.925, "chosen": "default"},
+            "Published weights and a network of the default family were trained; the network of "
+            "the default family ships. On the validation split: right answers (accuracy) 92.5 % "
+            "for the network of the default family, 90.0 % for the network of published weights.",
+        ),
+        (
+            {"step": "choose", "linear": 0.9, "network": 0.901, "chosen": "linear"},
+            "A linear model and a network were trained; the linear model ships. On the validation "
+            "split: right answers (accuracy) 90.0 % for the linear model, 90.1 % for the network, "
+            "which is hardly better.",
+        ),
+    ],
+)
+def test_why_one_of_several_models_ships(step: dict[str, Any], sentence: str) -> None:
+    report = data(lineage=[{**step, "metric": "accuracy"}])
+    assert sentence in plain(page(report)).replace("\N{NO-BREAK SPACE}", " ")
+
+
 @pytest.mark.parametrize("kind", InputKind)
 def test_samples_are_called_what_they_are(kind: InputKind) -> None:
     samples: dict[InputKind, Any] = {

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 
 from modelwright import modelfile
 from modelwright.data import prepare
+from modelwright.errors import TrainingError
 from modelwright.files import read_json
 from modelwright.pipeline import check, model_selection, run
-from modelwright.pipeline.model_selection import least_lead, select_model
+from modelwright.pipeline.model_selection import Trained, least_lead, select_model
+from modelwright.pipeline.network_choice import NetworkChoice
 from modelwright.pipeline.request import read_request, run_in
-from modelwright.run import silent
+from modelwright.run import StageReport, silent
 from modelwright.training.linear import FitTiming
 from tests.whole.test_linear import write_texts
 
@@ -118,3 +122,73 @@ def test_of_many_samples_a_linear_model_learns_from_a_part(recipe, tmp_path, mon
         select_model(request, prepared, context, network)
     # Half of the budget is for linear models, and a fifth of that for this one.
     assert any("fitted to 48 of 120 training samples" in note for note in notes)
+
+
+@dataclass
+class Fitted:
+    """Of a candidate what a choice looks at."""
+
+    reports: tuple[StageReport, ...]
+    lineage: tuple[dict[str, object], ...] = ()
+
+
+@pytest.fixture
+def networks(recipe, tmp_path, monkeypatch):
+    """Train a published network, and what it leaves time for, with given scores."""
+
+    def trained(scores, *, taken_s=1.0, more="", budget="100s"):
+        texts = tmp_path / "texts.csv"
+        if more:
+            texts.write_text(texts.read_text("utf-8").replace(",val", ",train"), "utf-8")
+        request = read_request(recipe(f"budget: {budget}", more))
+        context = run_in(request, tmp_path / "run", observe=silent)
+        prepared = prepare(request.recipe, base=tmp_path, observe=silent)
+        choice = NetworkChoice(request, prepared, "", True, default_epoch_s=1.0)
+        asked = []
+
+        def train_network(choice):
+            asked.append(choice)
+            if isinstance(scores[len(asked) - 1], Exception):
+                raise scores[len(asked) - 1]
+            return Trained(Fitted((StageReport("train", taken_s),)), prepared)
+
+        def scored(models, recipe, context):
+            return {name: {"accuracy": at} for name, at in zip(models, scores, strict=True)}
+
+        monkeypatch.setattr(model_selection, "_scored", scored)
+        found = model_selection._networks(choice, request, prepared, context, train_network)
+        return found, asked, context
+
+    return trained
+
+
+@pytest.mark.parametrize(
+    ("scores", "chosen", "other"),
+    [((0.8, 0.9), "default", "published"), ((0.9, 0.8), "published", "default")],
+)
+def test_the_better_of_two_networks_is_taken_and_the_other_one_kept(
+    networks, scores, chosen, other
+):
+    found, asked, context = networks(scores)
+    assert [choice.suffix for choice in asked] == ["", "-2"]
+    assert asked[1].request.recipe.train.budget == "99.000s"
+    assert found.candidate.lineage[-1]["chosen"] == chosen
+    assert list(found.others) == [other]
+    assert context.decisions.taken()["network_scores"] == dict(
+        zip(("published", "default"), scores, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    "given", [{"taken_s": 95.0}, {"more": ", split: {val: 0}"}], ids=["no time", "no validation"]
+)
+def test_without_time_or_validation_the_default_family_is_not_trained_too(networks, given):
+    found, asked, _ = networks((0.9,), **given)
+    assert len(asked) == 1
+    assert not found.others
+
+
+def test_a_second_training_that_fails_costs_nothing_of_the_first(networks):
+    found, asked, _ = networks((0.9, TrainingError("the loss became infinite")))
+    assert len(asked) == 2
+    assert not found.others

@@ -86,19 +86,32 @@ def test_a_part_of_the_time_is_kept_for_a_quick_default_family(default_s, reserv
     assert times(10.0, default_s).reserved(100.0) == pytest.approx(reserved_s, abs=1e-3)
 
 
+def test_the_published_network_comes_before_what_is_kept():
+    kept = times(30.0, 1.0).choose(100.0, 20.0)
+    assert (kept["chosen"], kept["reserved_s"]) == ("efficientnet-lite0", 20.0)
+    assert kept["held_epochs"][0] == pytest.approx(0.9 * 80 / 30, abs=0.01)
+    # With 80 s it would have too few epochs, with 100 s it has enough.
+    all_of_it = times(40.0, 1.0).choose(100.0, 20.0)
+    assert (all_of_it["chosen"], all_of_it["reserved_s"]) == ("efficientnet-lite0", 0.0)
+
+
 @pytest.mark.parametrize(
-    ("train", "left_s", "epochs"),
+    ("train", "left_s", "reserved_s", "epochs"),
     [
-        ("budget: 10m", 12.0, 40.0),
-        ("budget: 10m", 11.0, None),  # Ten epochs of a second don't fit.
-        ("budget: 10m, epochs: 2", 11.0, 2.0),
-        ("budget: 10m, epochs: 2", 0.5, None),
+        ("budget: 10m", 12.0, 0.0, 40.0),
+        ("budget: 10m", 11.0, 0.0, None),  # Ten epochs of a second don't fit.
+        ("budget: 10m", -1.0, 12.0, 40.0),  # They did when the time was kept.
+        ("budget: 10m", -7.0, 12.0, None),
+        ("budget: 10m, epochs: 2", 11.0, 0.0, 2.0),
+        ("budget: 10m, epochs: 2", 0.5, 0.0, None),
+        ("epochs: 2", 11.0, 0.0, None),  # There is no budget of which something is left.
     ],
 )
-def test_the_default_family_is_trained_where_time_is_left(train, left_s, epochs):
+def test_the_default_family_is_trained_where_time_is_left(train, left_s, reserved_s, epochs):
     request = RunRequest(parse_recipe(TEXT.format(train), where="recipe.yaml"))
-    prepared = SimpleNamespace(rows={"train": range(5_000)})
-    choice = NetworkChoice(request, prepared, is_published=True, default_epoch_s=1.0)
+    split = SimpleNamespace(validation=range(10))
+    prepared = SimpleNamespace(rows={"train": range(5_000)}, dataset=lambda: split)
+    choice = NetworkChoice(request, prepared, "", True, 1.0, reserved_s)
     found = default_beside(choice, request, prepared, left_s=left_s)
     if epochs is None:
         assert found is None
@@ -106,4 +119,4 @@ def test_the_default_family_is_trained_where_time_is_left(train, left_s, epochs)
         assert found is not None
         assert not found.is_published
         assert (found.request.recipe.train.epochs, found.suffix) == (epochs, "-2")
-        assert found.request.recipe.train.budget == f"{left_s:.3f}s"
+        assert found.request.recipe.train.budget == f"{left_s + reserved_s:.3f}s"

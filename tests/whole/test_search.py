@@ -131,7 +131,7 @@ def test_stopped_it_goes_on_to_the_same(finished, tmp_path, monkeypatch, stopped
 
 @pytest.mark.slow
 def test_a_trial_that_ends_the_process_twice_is_given_up(tmp_path, monkeypatch):
-    write, killed = searching.write_candidate, []
+    write, killed = chains.write_candidate, []
 
     def dying(path, candidate, *more, **options):
         if any(step["step"] == "quantize" for step in candidate.lineage):
@@ -139,7 +139,7 @@ def test_a_trial_that_ends_the_process_twice_is_given_up(tmp_path, monkeypatch):
             raise KeyboardInterrupt  # As if the process ended: nothing is noted of the trial.
         return write(path, candidate, *more, **options)
 
-    monkeypatch.setattr(searching, "write_candidate", dying)
+    monkeypatch.setattr(chains, "write_candidate", dying)
     for _ in range(12):
         try:
             result = mw.run({**RECIPE, **LIMITS}, out=tmp_path, name="digits")
@@ -153,7 +153,7 @@ def test_a_trial_that_ends_the_process_twice_is_given_up(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_full_disk_stops_the_search_which_goes_on_later(tmp_path, monkeypatch):
-    write = searching.write_candidate
+    write = chains.write_candidate
     with monkeypatch.context() as patch:
 
         def full(path, *more, **options):
@@ -161,7 +161,7 @@ def test_a_full_disk_stops_the_search_which_goes_on_later(tmp_path, monkeypatch)
                 raise ResourceError("the disk is full", where=str(path))
             return write(path, *more, **options)
 
-        patch.setattr(searching, "write_candidate", full)
+        patch.setattr(chains, "write_candidate", full)
         with pytest.raises(ResourceError, match="disk is full"):
             mw.run({**RECIPE, **LIMITS}, out=tmp_path, name="digits")
     assert mw.run({**RECIPE, **LIMITS}, out=tmp_path, name="digits").passed

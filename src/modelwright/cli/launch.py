@@ -38,7 +38,7 @@ def relaunch(
     environment: Mapping[str, str] = os.environ,
     execute: Callable[[str, list[str], dict[str, str]], object] = os.execve,
 ) -> None:
-    """Start a command that trains anew with the tuned allocator; return for any other one."""
+    """Start one of `COMMANDS` anew with the tuned allocator; return for any other one."""
     is_help = "-h" in argv or "--help" in argv
     if argv and argv[0] in COMMANDS and not is_help:
         restart_tuned(environment=environment, execute=execute)
@@ -61,4 +61,4 @@ def restart_tuned(
     try:
         execute(sys.executable, [sys.executable, *sys.orig_argv[1:]], tuned(environment))
     except OSError:
-        return  # The run says that it isn't tuned.
+        return  # What trains says that it isn't tuned.

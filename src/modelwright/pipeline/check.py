@@ -139,14 +139,17 @@ def _of_selection(request: RunRequest, prepared: Prepared, context: Run) -> Fore
         parts.append(forecast(choice.request.recipe, work))
         beside = _beside(choice, request, prepared, parts[-1])
         if beside is not None:
+            context.say(beside.note)
             work = _workload(beside.request, beside.prepared, context)
             parts.append(forecast(beside.request.recipe, work))
     last = parts[-1]
     whole_s = None if last.training_s is None else sum(part.training_s or 0.0 for part in parts)
     if budget is not None and whole_s is not None:
         whole_s = min(whole_s, seconds(budget))
+    steps = [part.steps for part in parts if part.steps is not None]
     return replace(
         last,
+        steps=sum(steps) if steps else None,
         training_s=whole_s,
         memory_bytes=max(part.memory_bytes for part in parts),
         disk_bytes=max(part.disk_bytes for part in parts),
@@ -159,8 +162,7 @@ def _beside(
 ) -> NetworkChoice | None:
     """Return the default family, if a published network is expected to leave time for it."""
     budget = choice.request.recipe.train.budget
-    is_open = choice.is_published and request.recipe.train.budget is not None
-    if not is_open or budget is None or published.training_s is None:
+    if budget is None or published.training_s is None:
         return None
     left_s = seconds(budget) - published.training_s
     return default_beside(choice, request, prepared, left_s=left_s)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modelwright.data import Prepared
-from modelwright.errors import RequestError
+from modelwright.errors import RequestError, TrainingError
 from modelwright.files import Json
 from modelwright.initialization import initialize_model
 from modelwright.initialization.suitable import missing_note
@@ -123,7 +123,7 @@ def linear_data(request: RunRequest, prepared: Prepared, context: Run) -> Prepar
 def select_model(
     request: RunRequest, prepared: Prepared, context: Run, train_network: TrainNetwork
 ) -> Trained:
-    """Fit a linear model, train the network in the time that is left, and return the better one.
+    """Fit a linear model, train networks in the time that is left, and return the best one.
 
     Without a validation split there is nothing to compare them by, and a network is trained alone.
 
@@ -157,36 +157,40 @@ def select_model(
     choice = choose_network(request, prepared, context, left_s=left)
     if choice.note:
         context.say(choice.note)
-    network = train_network(choice)
-    if choice.is_published and budget is not None:
-        network = _with_default(network, choice, request, prepared, context, train_network)
+    network = _networks(choice, request, prepared, context, train_network)
     return network if linear is None else _better(linear, network, request.recipe, context)
 
 
-def _with_default(
-    published: Trained,
+def _networks(
     choice: NetworkChoice,
     request: RunRequest,
     prepared: Prepared,
     context: Run,
     train_network: TrainNetwork,
 ) -> Trained:
-    """Train the default family in the time that a published network has left, if that is enough.
+    """Train the network of a choice, and where a published one leaves time, the default family.
 
     Returns:
         The better network on validation, with the other one beside it.
     """
-    own = choice.request.recipe.train if published.train is None else published.train
-    if own.budget is None or prepared.dataset().validation is None:
+    begun, published = time.monotonic(), train_network(choice)
+    if not choice.is_published:
         return published
-    spent_s = published.candidate.reports[-1].seconds
-    budget_s = seconds(own.budget) + choice.reserved_s
-    left_s = context.decisions.decide("default_s", lambda: round(budget_s - spent_s, 3))
-    beside = default_beside(choice, request, prepared, left_s=left_s)
+    # By these settings it learnt, in the time that limits of size and latency left to it.
+    own = (published.train or choice.request.recipe.train).budget
+    if own is None:
+        return published
+    taken_s = max(published.candidate.reports[-1].seconds, time.monotonic() - begun)
+    taken_s = context.decisions.decide("network_s", lambda: round(taken_s, 3))
+    beside = default_beside(choice, request, prepared, left_s=seconds(own) - taken_s)
     if beside is None:
         return published
     context.say(beside.note)
-    default = train_network(beside)
+    try:
+        default = train_network(beside)
+    except TrainingError as error:
+        context.say(f"The default family is left out: {error.what}")
+        return published
     metric = task_of(request.recipe).select_by
 
     def score() -> dict[str, float]:

@@ -1,9 +1,9 @@
-"""Which network `model: auto` trains beside linear models: a published one, or the default family.
+"""Which networks `model: auto` trains beside linear models: a published one, the default family.
 
 A published network is trained further where its package is installed, where the data is of the kind
 that it was trained on, and where the time that is left holds enough epochs of it, by measured steps
-of both. What `run` decides is recorded, so that a resumed run comes to the same; `check` and `new`
-ask the same function.
+of both; the default family follows it where time is left. What `run` decides is recorded, so that a
+resumed run comes to the same; `check` and `new` ask the same function.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class NetworkChoice:
     """The network that is trained beside linear models."""
 
     request: RunRequest
-    """A request for it alone, with the time that is left; the default family is still `auto`."""
+    """A request for it alone, and the time that it may take; the default family is still `auto`."""
     prepared: Prepared
     """The data as it takes it."""
     note: str = ""
@@ -129,9 +129,8 @@ def choose_network(
             )
             spent = time.monotonic() - begun
             left = None if left_s is None else round(max(left_s - spent, 0.001), 3)
-            reserved_s = 0.0 if left is None else times.reserved(left)
-            choice = times.choose(MOST_S if left is None else left - reserved_s)
-            return {**choice, "left_s": left, "reserved_s": reserved_s}
+            reserved_s = times.reserved(left) if left and _compares(prepared) else 0.0
+            return times.choose(MOST_S if left is None else left, reserved_s) | {"left_s": left}
 
         decided = context.decisions.decide("network", measure)
         note = _note(decided, name)
@@ -147,19 +146,28 @@ def choose_network(
         return NetworkChoice(_within(request, left_s), prepared, note)
 
 
+def _compares(prepared: Prepared) -> bool:
+    """Say whether there are samples by which networks can be compared."""
+    return prepared.dataset().validation is not None
+
+
 def default_beside(
     choice: NetworkChoice, request: RunRequest, prepared: Prepared, *, left_s: float
 ) -> NetworkChoice | None:
-    """Return the default family, where the time that a published network leaves is enough for it.
+    """Return the default family, where a published network leaves enough of the budget for it.
 
     Args:
-        choice: the published network, which is trained before.
+        choice: what is trained before.
         request: a request for `model: auto`.
         prepared: the data as the default family takes it.
-        left_s: the seconds of the budget that are left.
+        left_s: the seconds of the time for `choice` that are left of it.
     """
+    if not choice.is_published or request.recipe.train.budget is None or not _compares(prepared):
+        return None
+    # What is kept for it holds ten epochs, of which the published network may take a little.
     fewest_s = _needed(request, FEWEST_EPOCHS) * choice.default_epoch_s / SHARE
-    if left_s < max(LEAST_S, fewest_s):
+    left_s += choice.reserved_s
+    if left_s < max(LEAST_S, choice.reserved_s / 2 if choice.reserved_s else fewest_s):
         return None
     asked = _within(request, left_s)
     train = asked.recipe.train
@@ -257,8 +265,16 @@ class EpochTimes:
         epochs = _needed(self.default, most_epochs(round(self.samples)))
         return round(min(self.default_s * epochs / SHARE, most), 3)
 
-    def choose(self, left_s: float) -> dict[str, Any]:
-        """Return what is trained in the seconds that are left, for `decisions.json`."""
+    def choose(self, left_s: float, reserved_s: float = 0.0) -> dict[str, Any]:
+        """Return what is trained in the seconds that are left, for `decisions.json`.
+
+        Some of them are kept for the default family, where the others are enough for the published
+        network.
+        """
+        if reserved_s:
+            found = self.choose(left_s - reserved_s)
+            if found["chosen"] != "auto":
+                return found | {"reserved_s": reserved_s}
         limit, wanted = SHARE * left_s, _needed(self.asked, FEWEST_EPOCHS)
         *larger, smallest = ((side, self._tuned_at(side)) for side in self.sides)
         fitting = (item for item in larger if item[1] * wanted <= limit)
@@ -273,6 +289,7 @@ class EpochTimes:
             "epochs": self.asked.recipe.train.epochs,
             "held_epochs": [round(each, 2) for each in held],
             "epoch_s": [round(tuned_s, 3), round(self.default_s, 3)],
+            "reserved_s": 0.0,
         }
 
     def _tuned_at(self, side: int | None) -> float:

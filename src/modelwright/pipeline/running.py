@@ -29,6 +29,7 @@ from modelwright.pipeline.compressing import (
     data_of,
     is_compressed,
     is_limited,
+    is_searched,
     keeps_limits,
     network_request,
     require_same_data,
@@ -355,7 +356,7 @@ def _train(start: Trained, rehearsed: Rehearsal, request: RunRequest, context: R
             seen = _rehearse(candidate, asked, prepared, context, limited=limited, decision=key)
             begun = Trained(candidate, prepared)
         begun = replace(begun, traced=seen.traced)
-        if limited:
+        if limited and not choice.suffix:  # What the first one leaves was shared before.
             asked = network_request(asked, context, keeps_limits=seen.keeps_limits)
         finished = _pass_stages(begun.candidate, asked, prepared, context, choice.suffix)
         own = asked.recipe.train if choice.is_published else None
@@ -364,6 +365,8 @@ def _train(start: Trained, rehearsed: Rehearsal, request: RunRequest, context: R
     limited, request = is_limited(request.recipe), training_request(request)
     if selects_model(request.recipe, start.prepared):
         trained = select_model(request, start.prepared, context, network)
+        if not is_searched(request.recipe):  # They aren't needed any more.
+            trained = replace(trained, others={})
     else:
         trained = network(NetworkChoice(request, start.prepared))
     shutdown()

@@ -42,7 +42,10 @@ _CHOICES = {
     ),
     "choose-network": (
         "Published weights and a network of the default family",
-        {"published": "the network of published weights", "default": "the default family's"},
+        {
+            "published": "the network of published weights",
+            "default": "the network of the default family",
+        },
     ),
 }
 """The steps of the lineage that chose a model: what was trained, and the words for each."""
@@ -108,13 +111,12 @@ def _about_choice(data: ReportData) -> Iterator[Sentence]:
         chosen = str(step["chosen"])
         other = next(key for key in words if key != chosen)
         sign = 1.0 if METRICS[metric].higher_is_better else -1.0
-        lead = sign * (values[chosen] - values[other])
-        shown = figure(metric, values[other])
-        than = f", {shown}, is hardly better" if lead < 0 else f" {shown}"
+        is_lead = sign * (values[chosen] - values[other]) >= 0
+        shown = {key: figure(metric, value) for key, value in values.items()}
         yield Sentence(
-            f"{trained} were trained; {words[chosen]} ships, because on the validation split its "
-            f"{name_of(metric)} is {figure(metric, values[chosen])}, and that of {words[other]}"
-            f"{than}."
+            f"{trained} were trained; {words[chosen]} ships. On the validation split: "
+            f"{name_of(metric)} {shown[chosen]} for {words[chosen]}, {shown[other]} for "
+            f"{words[other]}{'' if is_lead else ', which is hardly better'}."
         )
 
 
