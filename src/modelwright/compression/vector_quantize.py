@@ -215,9 +215,9 @@ def _options(name: str, weight: Tensor, step: VectorQuantizeStep) -> list[Option
     for length in lengths:
         blocks = -(-inputs // length)
         for bits in range(_FEWEST_BITS, most_bits + 1):
-            codes = step.codebooks * len(weight) * blocks * bits // 8
+            codes = int(step.codebooks * len(weight) * blocks * (bits + 1 / bits) / 8)
             entries = 2 * step.codebooks * length << bits
-            # An order is counted in, which not every layer has.
+            # An order is counted in, which not every layer has, and what zstd takes more.
             size = codes + entries + 2 * inputs
             if 2 * size > 4 * weight.numel():
                 continue
@@ -236,12 +236,12 @@ def _options(name: str, weight: Tensor, step: VectorQuantizeStep) -> list[Option
 
 
 def _size(network: nn.Module) -> int:
-    """Return the bytes of a network's weights; codes count the bits that they need."""
+    """Return the bytes of a network's weights; codes count about what zstd leaves of them."""
     items = {id(item): item for item in network.state_dict(keep_vars=True).values()}.values()
     total: int = sum(item.numel() * item.element_size() for item in items)
     for codebook in codebooks_of(network):
         bits = (codebook.codebook.shape[1] - 1).bit_length()
-        total -= codebook.codes.numel() * (8 - bits) // 8
+        total -= int(codebook.codes.numel() * (8 - bits - 1 / bits) / 8)
     return total
 
 
