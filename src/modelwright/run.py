@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -116,6 +117,8 @@ class Run:
     observe: Observe = silent
     stage_name: str = ""
     """The stage that this is the context of, in a context that `stage` returned."""
+    has_vnni: bool = field(default_factory=lambda: has_vnni())
+    """Whether the processor that will serve has VNNI, or its like: by default this one."""
 
     def stage(self, name: str) -> Run:
         """Return the context of one stage of this run.
@@ -384,12 +387,13 @@ def usable_cores() -> int:
 def has_vnni() -> bool:
     """Say whether this processor adds products of 8-bit integers without overflow.
 
-    Those with VNNI do, and ARM's with dot products; where the system doesn't say, it is taken to.
+    Those with VNNI do, and ARM's with dot products; where the system doesn't say, it is taken to,
+    but for processors of x86, of which many don't.
     """
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
-        return True
+        return platform.machine().lower() not in ("x86_64", "amd64", "i386", "x86")
     known = ("avx512_vnni", "avx_vnni", "asimddp", "amx_int8")
     return any(flag in text for flag in known) or "avx2" not in text
 

@@ -36,6 +36,18 @@ def test_ranges_of_values_with_an_outlier() -> None:
     assert errors[0] < errors[1]
 
 
+def test_a_part_of_the_values_is_of_all_channels_and_places() -> None:
+    values = torch.arange(8 * 64 * 16 * 16).reshape(8, 64, 16, 16)
+    seen = Observed()
+    for _ in range(2):
+        seen.add(values.float(), 2048)
+    kept = torch.cat(seen.parts).long()
+    assert len(kept) == 4096
+    for place, size in ((kept // 256 % 64, 64), (kept // 16 % 16, 16), (kept % 16, 16)):
+        assert len(place.unique()) == size
+    assert not torch.equal(*seen.parts)  # Other ones of each batch.
+
+
 FLOATS = st.floats(-1e3, 1e3, width=32)
 
 

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from modelwright.compression import sensitivity
-from modelwright.compression.sensitivity import choose_kept, worsening
+from modelwright.compression.sensitivity import choose_kept
 from modelwright.data import Dataset
 from modelwright.errors import CompressionError
 from modelwright.models.candidate import Candidate
+from modelwright.recipe.targets import METRICS
 from modelwright.tasks import TASKS
 from tests.compression.making import Said, run_in, split_of
 from tests.compression.networks import small
@@ -93,6 +94,6 @@ def test_without_validation_none_stays(scored: None, tmp_path: Path) -> None:
 
 
 def test_a_drop_of_a_metric_without_bounds_is_a_share_of_it() -> None:
-    assert worsening("perplexity", 4.0, 4.4) == pytest.approx(0.1)
-    assert worsening("bleu", 30.0, 29.5) == pytest.approx(0.005)
-    assert worsening("wer", 0.1, 0.12) == pytest.approx(0.02)
+    assert METRICS["perplexity"].worsening(4.0, 4.4) == pytest.approx(0.1)
+    assert METRICS["bleu"].worsening(30.0, 29.5) == pytest.approx(0.005)
+    assert METRICS["wer"].worsening(0.1, 0.12) == pytest.approx(0.02)

@@ -120,3 +120,18 @@ def test_a_drop_beyond_what_is_allowed_is_refused(
     with pytest.raises(CompressionError, match=r"worse by 0\.1 .*0\.005 is allowed"):
         compress(candidate, step("float16"), tmp_path, has_validation=True)
     assert replace(candidate).codecs == {}
+
+
+def test_the_filters_of_a_spectrum_are_stored_so_too(tmp_path: Path) -> None:
+    before = small("audio-cnn")
+    after, facts = compress(before, step("float16"), tmp_path)
+    stored = {name for name, codec in after.codecs.items() if codec == "float16"}
+    large = {
+        name
+        for name, item in before.network.state_dict().items()
+        if item.dtype == torch.float32 and item.numel() >= 1024
+    }
+    assert stored | set(facts["kept"]) == large
+    assert any("filters" in name for name in large)
+    modelfile.write_model(tmp_path / "after.mw", after)
+    modelfile.verify(tmp_path / "after.mw", sandbox=False)

@@ -79,7 +79,9 @@ def test_heads_and_the_insides_of_layers_of_a_transformer_go(tmp_path: Path) -> 
     modelfile.verify(path, sandbox=False)
 
 
-def timed(candidate: Any, step: PruneStep, folder: Path, shares: list[float]) -> Any:
+def timed(
+    candidate: Any, step: PruneStep, folder: Path, shares: list[float], *, least: float = 0.0
+) -> Any:
     """Prune by latency on a machine whose times are known: layers by their products."""
     folder.mkdir()
     tables = {
@@ -89,7 +91,8 @@ def timed(candidate: Any, step: PruneStep, folder: Path, shares: list[float]) ->
     run = replace(run_in(folder), decisions=Decisions(folder / "decisions.json"))
     run.decisions.decide("layer_seconds", lambda: tables)
     run.decisions.decide("whole_seconds", lambda: [0.0])
-    round_folder = folder / "stages/round-1"
+    run.decisions.decide("least_seconds", lambda: [1.0, least])
+    round_folder = folder / f"stages/round-{step.rounds}"
     round_folder.mkdir(parents=True)
     measured = Decisions(round_folder / "decisions.json")
     for at, share in enumerate(shares):
@@ -130,6 +133,18 @@ def test_time_that_is_not_reached_is_refused_with_what_was_measured(tmp_path: Pa
     assert "0.30" in caught.value.why
     after, _ = timed(small("mlp"), deep, tmp_path / "narrow", [0.05])
     assert after.network.body.hidden[0].out_features == 8
+
+
+def test_of_several_rounds_a_time_out_of_reach_is_refused_before_the_first(tmp_path: Path) -> None:
+    twice = QUICK.model_copy(update={"rounds": 2})
+    with pytest.raises(RequestError, match="can't be reached") as caught:
+        timed(small("mlp"), twice, tmp_path / "run", [0.5], least=0.6)
+    assert "0.60" in caught.value.why
+    assert not list((tmp_path / "run").rglob("checkpoints"))
+    after, facts = timed(small("mlp"), twice, tmp_path / "reached", [0.5], least=0.4)
+    # What the narrowest network lost for that isn't lost to the one that goes on.
+    assert 0.4 < facts["multiply_adds_share"] < 0.8
+    assert after.network.body.hidden[0].out_features > 8
 
 
 def test_a_run_that_goes_on_comes_to_the_same_bits(tmp_path: Path) -> None:
@@ -236,6 +251,16 @@ def test_what_loses_least_for_its_time_goes_first() -> None:
     other = CutPlan(layers, widths, [], (cheap, []))
     assert other.cut_to(1, 20.7)
     assert other.gone() == {("a", "out"): [1], ("b", "in"): [1]}
+
+
+def test_the_least_leaves_out_the_blocks_that_cost_most() -> None:
+    layers, widths = chain()
+    layers |= {"d.one": costs(4, 4, 1.0), "e.one": costs(8, 8, 1.0)}
+    whole = CutPlan(layers, (), ()).spent()[0]
+    assert CutPlan(layers, (), ["d", "e"]).least()[0] == whole
+    assert CutPlan(layers, (), ["d", "e"], most_blocks=1).least()[0] == whole - 64
+    assert CutPlan(layers, (), ["d", "e"], most_blocks=2).least()[0] == whole - 80
+    assert CutPlan(layers, widths, ["d"], most_blocks=1).least()[0] < whole - 16
 
 
 def test_a_layer_is_left_out_where_that_costs_least_and_as_few_as_may_be() -> None:

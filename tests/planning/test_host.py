@@ -14,11 +14,13 @@ from modelwright.modelfile.kernels import INTEGER_OPERATORS, KINDS, OTHER
 from modelwright.planning import host
 from modelwright.planning.host import CALL, REFERENCES, HostProfile, predicted, profile_from
 
-HERE = HostProfile("here", "onnxruntime", 1, dict.fromkeys(REFERENCES, 1.0))
+HERE = HostProfile("here", "onnxruntime", 1, dict.fromkeys(REFERENCES, 1.0), True)
 
 
 def there(**times):
-    return HostProfile("there", "onnxruntime", 2, {**dict.fromkeys(REFERENCES, 1.0), **times})
+    return HostProfile(
+        "there", "onnxruntime", 2, {**dict.fromkeys(REFERENCES, 1.0), **times}, False
+    )
 
 
 def record(metric, value):
@@ -67,6 +69,7 @@ BAD = [
     json.dumps({**HERE.to_json(), "threads": 0}),
     json.dumps({**HERE.to_json(), "hardware": "x" * 301}),
     json.dumps({**HERE.to_json(), "milliseconds": {"call": 1.0}}),
+    json.dumps({**HERE.to_json(), "has_vnni": 1}),
     json.dumps({**HERE.to_json(), "milliseconds": {**HERE.milliseconds, CALL: 0}}),
     json.dumps({**HERE.to_json(), "milliseconds": {**HERE.milliseconds, CALL: float("nan")}}),
     json.dumps({**HERE.to_json(), "milliseconds": {**HERE.milliseconds, CALL: True}}),

@@ -83,14 +83,13 @@ def test_data_that_has_changed_names_its_split(trained, tmp_path):
 
 
 def test_without_vnni_it_works_and_says_what_it_gains(trained, tmp_path, monkeypatch):
-    for name in ("modelwright.compression.quantize", "modelwright.pipeline.compressing"):
-        monkeypatch.setattr(sys.modules[name], "has_vnni", lambda: False)
+    monkeypatch.setattr(sys.modules["modelwright.run"], "has_vnni", lambda: False)
     found = compress(trained, INT8, out=tmp_path)
     (step,) = (
         step for step in modelfile.describe(found.model)["lineage"] if step["step"] == "quantize"
     )
     assert step["weight_bits"] == 7
-    assert any("this processor has no VNNI" in note for note in found.notes)
+    assert any("the processor has no VNNI" in note for note in found.notes)
     assert any("`body.head`" in note and "stay as they are" in note for note in found.notes)
 
 

@@ -229,6 +229,48 @@ def test_times_count_as_on_the_machine_that_will_serve(finished, tmp_path):
     assert str(tmp_path) not in modelfile.read(result.model).recipe
 
 
+@pytest.fixture
+def without_vnni(tmp_path):
+    """Return sections for a machine like this one, whose processor has no VNNI."""
+    there = mw.profile(tmp_path / "here.json", threads=1).to_json() | {
+        "hardware": "an old one",
+        "has_vnni": False,
+    }
+    (tmp_path / "there.json").write_text(json.dumps(there))
+    return {"evaluate": {"baselines": False, "profile": str(tmp_path / "there.json")}}
+
+
+def test_int8_is_made_for_the_processor_that_will_serve(finished, without_vnni, tmp_path):
+    sections = {**without_vnni, "compress": [{"name": "quantize", "dtype": "int8"}], "targets": {}}
+    result = mw.compress(finished.folder / "uncompressed.mw", sections, out=tmp_path)
+    steps = modelfile.describe(result.model)["lineage"]
+    assert [step["weight_bits"] for step in steps if step["step"] == "quantize"] == [7]
+    assert any("the processor has no VNNI" in note for note in result.notes)
+
+
+def test_a_speed_up_is_no_target_for_another_machine(finished, without_vnni, tmp_path):
+    sections = {**without_vnni, "targets": {"speedup_batch_1": ">= 2"}}
+    with pytest.raises(RecipeError, match="names another one"):
+        mw.compress(finished.folder / "uncompressed.mw", sections, out=tmp_path)
+
+
+def test_a_network_that_ships_as_it_is_is_compared_with_itself(finished, tmp_path):
+    targets = {"gain_over_parent": ">= -0.01", "size_bytes": "<= 90_000_000"}
+    sections = {"compress": "auto", "targets": targets, "inference": {"tta": "flip"}}
+    result = mw.compress(finished.folder / "uncompressed.mw", sections, out=tmp_path)
+    assert result.passed
+    assert result.ledger.find("gain_over_parent").value == 0
+    assert any("not the one given: `inference`" in note for note in result.notes)
+
+
+def test_the_size_of_a_file_counts_its_evidence(finished):
+    found = record(finished)
+    (point,) = [item for item in found["points"] if item["name"] == found["chosen"]]
+    expected = finished.model.stat().st_size
+    evidence = len(finished.ledger.to_bytes())
+    assert expected - evidence / 2 < point["figures"]["file_bytes"]["value"] < expected * 1.1
+
+
 def test_a_network_that_keeps_to_a_limit_is_chosen_from_those_trained(tmp_path):
     recipe = {**RECIPE, "model": "auto", "compress": [], "targets": {"parameters": "<= 20_000"}}
     recipe["train"] = {"budget": "16s"}

@@ -32,11 +32,14 @@ class Observed:
     parts: list[Tensor] = field(default_factory=list)
 
     def add(self, values: Tensor, most: int) -> None:
-        """Take in a batch, of which at most so many values are kept, evenly spread."""
+        """Take in a batch, of which at most so many values are kept, drawn at random."""
         flat = values.detach().flatten()
         self.low = min(self.low, float(flat.min()))
         self.high = max(self.high, float(flat.max()))
-        self.parts.append(flat[:: max(flat.numel() // most, 1)].clone())
+        if flat.numel() > most:  # Evenly spaced ones might be of a few channels or columns alone.
+            drawn = torch.Generator().manual_seed(len(self.parts))
+            flat = flat[torch.randint(flat.numel(), (most,), generator=drawn)]
+        self.parts.append(flat.clone())
 
 
 class _Observer(Interpreter):

@@ -75,10 +75,14 @@ class CutPlan:
         return np.sum(costs, axis=0) if costs else np.zeros(2)
 
     def least(self) -> Doubles:
-        """Return multiply-adds and seconds of the layers if all widths were the least `[2]`."""
+        """Return the least multiply-adds and seconds of the layers `[2]`, without most blocks."""
         now = dict(self._now)
         for width in self._widths:
             now.update(self._narrowed(width, len(width.units) - width.least, now))
+        blocks = [{layer: now[layer] for layer in self._inside(name)} for name in self._blocks]
+        blocks.sort(key=lambda block: -self.spent(block)[0])
+        for block in blocks[: self._most_blocks]:
+            now.update(dict.fromkeys(block, (0, 0)))
         return self.spent(now)
 
     def cut_to(self, place: int, bound: float) -> bool:
@@ -128,8 +132,10 @@ class CutPlan:
         if len(self.dropped) < self._most_blocks:
             for name, loss in self._blocks.items():
                 if name not in self.dropped:
-                    inside = [layer for layer in self._now if layer.startswith(f"{name}.")]
-                    yield _Option(loss, dict.fromkeys(inside, (0, 0)), block=name)
+                    yield _Option(loss, dict.fromkeys(self._inside(name), (0, 0)), block=name)
+
+    def _inside(self, block: str) -> list[str]:
+        return [layer for layer in self._now if layer.startswith(f"{block}.")]
 
     def _narrowed(self, width: Width, size: int, now: dict[str, Ends]) -> dict[str, Ends]:
         """Return the widths of the layers concerned without so many units."""

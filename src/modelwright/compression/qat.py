@@ -17,12 +17,13 @@ import torch
 from torch.fx import GraphModule
 
 from modelwright.compression.prune import ALL_ALIKE, fit_further, further, keeping_zeros
-from modelwright.compression.sensitivity import both_scores, worsening
+from modelwright.compression.sensitivity import both_scores
 from modelwright.data import Dataset
 from modelwright.errors import RequestError
 from modelwright.models.candidate import Candidate
 from modelwright.recipe import Recipe
 from modelwright.recipe.compression import QuantizeStep
+from modelwright.recipe.targets import METRICS
 from modelwright.recipe.train import MuonOptimizer, TrainSpec
 from modelwright.run import Run
 from modelwright.tasks import Task
@@ -73,7 +74,7 @@ def train_rounded(
     scores = both_scores(before, after, data, run, task)
     if scores is None:
         return trained, facts
-    is_worse = worsening(task.select_by, *scores) > 0
+    is_worse = METRICS[task.select_by].worsening(*scores) > 0
     run.say(
         f"Training in int8 takes `{task.select_by}` from {scores[0]:.4g} to {scores[1]:.4g} on "
         "the validation split" + (", so it is left out" if is_worse else "")

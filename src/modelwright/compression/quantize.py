@@ -40,7 +40,7 @@ from modelwright.models.modifications import Integers, modified
 from modelwright.models.quantized import ActivationQuantizer, FakeQuantizedLayer
 from modelwright.recipe import Recipe
 from modelwright.recipe.compression import QuantizeStep
-from modelwright.run import Progress, Run, has_vnni
+from modelwright.run import Progress, Run
 from modelwright.tasks import Task
 
 TOLERANCE = 0.05
@@ -80,7 +80,7 @@ def quantize(
     """
     graph, names = _traced(candidate)
     say_untouched(graph, names, run)
-    reduce_range = not has_vnni() if step.reduce_range == "auto" else step.reduce_range
+    reduce_range = not run.has_vnni if step.reduce_range == "auto" else step.reduce_range
     reduce_range = bool(run.decisions.decide("reduce_range", lambda: reduce_range))
     bits = 7 if reduce_range else 8
     rounded = partial(build, ranges=_ranges(graph, step, data.train, run), bits=bits)

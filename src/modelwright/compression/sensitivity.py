@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -87,7 +86,7 @@ def allowed_drop(
     """
     if scores is None:
         return None
-    drop = worsening(task.select_by, *scores)
+    drop = METRICS[task.select_by].worsening(*scores)
     if drop > allowed:
         raise CompressionError(
             f"`{run.stage_name}` makes `{task.select_by}` worse by {drop:.3g} on the validation "
@@ -133,7 +132,7 @@ def choose_kept(
     while True:
         kept = tuple(order[:count])
         after = validation_scores(attempt(kept), compared, run, task=task)[metric]
-        drop = worsening(metric, before, after)
+        drop = METRICS[metric].worsening(before, after)
         run.observe(Progress(run.stage_name, count, max(most, 1), values={metric: after}))
         if drop <= allowed or count >= most:
             if compared is data:
@@ -166,20 +165,6 @@ def say_untouched(network: nn.Module, names: Collection[str], run: Run) -> None:
 def listed(names: Sequence[str]) -> str:
     """Return the first of some names, for a sentence."""
     return ", ".join(f"`{name}`" for name in names[:4]) + (", …" if len(names) > 4 else "")
-
-
-def worsening(metric: str, before: float, after: float) -> float:
-    """Return by how much a metric got worse: of shares the difference, else as a share of it.
-
-    >>> round(worsening("accuracy", 0.93, 0.92), 6), round(worsening("rmse", 2.0, 2.5), 6)
-    (0.01, 0.25)
-    """
-    known = METRICS[metric]
-    worse = before - after if known.higher_is_better else after - before
-    if known.is_share:
-        return worse
-    span = known.range[1] - known.range[0]
-    return worse / (span if math.isfinite(span) else max(abs(before), 1e-12))
 
 
 def _by_harm(

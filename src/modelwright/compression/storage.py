@@ -18,7 +18,6 @@ from modelwright.compression.sensitivity import choose_kept, listed
 from modelwright.data import Dataset
 from modelwright.errors import RequestError
 from modelwright.models.candidate import Candidate
-from modelwright.models.grouped import GroupedEmbedding, GroupedLinear
 from modelwright.recipe import Recipe
 from modelwright.recipe.compression import QuantizeStep
 from modelwright.run import Run
@@ -74,9 +73,8 @@ def store(
 def check_store(candidate: Candidate, step: QuantizeStep) -> None:
     """Refuse a network without weights that 16 bits would change."""
     assert step.dtype is not None
-    kind = _DTYPES[step.dtype]
     weights = [weight.detach() for _, weight in weights_of(candidate.network)]
-    if all(torch.equal(weight, weight.to(kind).float()) for weight in weights):
+    if all(torch.equal(weight, weight.to(_DTYPES[step.dtype]).float()) for weight in weights):
         raise RequestError(
             f"`dtype: {step.dtype}` would change no weight of this network",
             where="compress",
@@ -89,12 +87,9 @@ def check_store(candidate: Candidate, step: QuantizeStep) -> None:
 def weights_of(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Yield the weights that are stored in 16 bits, by name; those of two names once.
 
-    They are all large parameters in fp32, and the scales of weights of few bits.
+    They are all large tensors in fp32: parameters, and buffers such as the filters of a spectrum.
     """
-    found: list[tuple[str, Tensor]] = list(network.named_parameters())
-    for name, module in network.named_modules():
-        if isinstance(module, GroupedLinear | GroupedEmbedding):
-            found.append((f"{name}.weight_scale", module.weight_scale))
-    for name, item in found:
-        if item.dtype == torch.float32 and item.numel() >= _LEAST_WEIGHTS:
+    stored = network.state_dict()
+    for name, item in (*network.named_parameters(), *network.named_buffers()):
+        if name in stored and item.dtype == torch.float32 and item.numel() >= _LEAST_WEIGHTS:
             yield name, item

@@ -75,7 +75,8 @@ def check_structured(candidate: Candidate, step: PruneStep) -> None:
     """Refuse a network of which nothing, or too little, can be taken out."""
     inputs = tuple(item[:1] for item in synthetic_inputs(candidate))
     widths, blocks = _parts(candidate)
-    plan = CutPlan(layer_costs(candidate.network, inputs), widths, blocks)
+    most = int(_MOST_DROPPED * len(blocks))
+    plan = CutPlan(layer_costs(candidate.network, inputs), widths, blocks, most_blocks=most)
     whole = float(multiply_adds(candidate.network, *inputs))
     least = 1 - (plan.spent()[0] - plan.least()[0]) / whole
     if step.multiply_adds is not None and least > step.multiply_adds:
@@ -146,6 +147,8 @@ class _Narrowing:
         Raises:
             RequestError: so much can't be taken out.
         """
+        if self.goal == "latency" and number == 0 and self._step.rounds > 1:
+            self._check_latency(current)
         share = self._asked ** ((number + 1) / self._step.rounds)
         bound = self._whole[self._place] * share - self._rest[self._place]
         is_measured = self.goal == "latency" and number == self._step.rounds - 1
@@ -163,6 +166,15 @@ class _Narrowing:
         else:
             raise self._too_much(f"it is {found:.2f} of what it was, as measured")
         return current
+
+    def _check_latency(self, current: Candidate) -> None:
+        """Refuse a time that the narrowest network misses, before anything is trained."""
+        changes = dict(self._changes)
+        narrowest = self._apply(current, self._cut(current, 0.0))
+        self._changes = changes
+        seconds = self._run.decisions.decide("least_seconds", partial(self._measure, narrowest))
+        if seconds[1] / seconds[0] > self._asked * _NEAR:
+            raise self._too_much(f"the narrowest takes {seconds[1] / seconds[0]:.2f} of the time")
 
     def proof(self, after: Candidate) -> JsonObject:
         """Return what became of the network, and say it."""

@@ -97,8 +97,8 @@ def vector_quantize(
     drop = allowed_drop(scores, step.max_drop, run, task, made=made, fix=fix)
     names = {f"{code.layer}.coded.codes": "zstd" for code in codes}
     run.say(
-        f"{len(codes)} layers are looked up in codebooks: the weights are {before / after:.1f} "
-        f"times smaller ({before:,} bytes, now {after:,})"
+        f"{len(codes)} layers are looked up in codebooks: the weights are about "
+        f"{before / after:.1f} times smaller than in fp32 ({before:,} bytes, now {after:,})"
     )
     if kept:
         run.say(

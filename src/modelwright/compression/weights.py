@@ -177,9 +177,7 @@ def round_compensated(weight: Tensor, moments: Tensor, bits: int, group_size: in
     outputs, inputs = weight.shape
     groups = -(-inputs // group_size)
     rest, hessian = weight.double().clone(), moments.double().clone()
-    never = hessian.diagonal() == 0  # Inputs that are always 0 may have any weight.
-    hessian.diagonal()[never] = 1.0
-    rest[:, never] = 0.0
+    hessian.diagonal()[hessian.diagonal() == 0] = 1.0  # What was always 0 may not be elsewhere.
     zero = rest == 0  # Pruned weights stay so (Frantar and Alistarh 2023, `SparseGPT`).
     hessian.diagonal().add_(_DAMPING * hessian.diagonal().mean())
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))

@@ -14,24 +14,24 @@ from modelwright.data import Prepared, prepare
 from modelwright.errors import DataError, RecipeError, RequestError, require
 from modelwright.evaluation import Comparison
 from modelwright.files import copy_file
+from modelwright.ledger import Ledger
 from modelwright.pipeline.assessing import Assessor, write_candidate
 from modelwright.pipeline.hosts import Host, host_of
-from modelwright.pipeline.measuring import Measured, questions
+from modelwright.pipeline.measuring import Measured, calibrate, questions
 from modelwright.pipeline.model_selection import Trained
 from modelwright.pipeline.request import RecipeLike, read_draft
 from modelwright.pipeline.searching import Found, search
 from modelwright.pipeline.stages import compress_stages
 from modelwright.planning import LIMITED, Goal
-from modelwright.recipe import Draft
+from modelwright.recipe import Draft, Recipe
 from modelwright.recipe.compression import CompressionStep, DistillStep
 from modelwright.recipe.preparation import AudioSpec, TextSpec, TransformsSpec
 from modelwright.recipe.spec import seconds
-from modelwright.run import Decisions, Run, RunRequest, has_vnni, recorded_base, silent
+from modelwright.run import Decisions, Run, RunRequest, recorded_base, silent
 from modelwright.tasks import task_of
 
 if TYPE_CHECKING:
     from modelwright.models.candidate import Candidate
-    from modelwright.recipe import Recipe
     from modelwright.transforms.inputs import Input
 
 TAKEN = ("compress", "train", "augment", "targets", "evaluate", "resources")
@@ -272,6 +272,7 @@ def compress_trained(
             nonlocal path
             path = own.folder / "model.mw"
             write_candidate(path, made, request, prepared, context)
+            calibrate(path, request, prepared, replace(context, ledger=Ledger()))
             if prepared.dataset().validation is not None:
                 context.ledger.extend(assessor.step(path, own.stage_name))
 
@@ -427,8 +428,8 @@ def say_integers(path: Path, context: Run) -> None:
             ", …" if len(others) > 4 else ""
         )
         note += " back into fp32 first, which is slower than int8 and no faster than before"
-    if not has_vnni():
-        note += "; this processor has no VNNI, so int8 gains less time here than on one that has"
+    if not context.has_vnni:
+        note += "; the processor has no VNNI, so int8 gains less time than on one that has"
     context.say(note)
 
 
@@ -478,8 +479,14 @@ def compress_request(
     """Return the recipe of a model file, with what is asked for of its compression."""
     text = modelfile.recipe_text(path)
     draft = Draft.from_text(text, where=f"the recipe in {path.name}")
+    notes: tuple[str, ...] = ()
     if recipe is not None:
         asked = read_draft(recipe)
+        others = [name for name in Recipe.model_fields if name not in (*TAKEN, "version", "task")]
+        left = [f"`{name}`" for name in others if asked.get(name) is not None]
+        if left:
+            words = f"Taken from the file's own recipe, not the one given: {', '.join(left)}"
+            notes = (words,)
         for section in TAKEN:
             if asked.get(section) is not None:
                 draft.put(section, asked.get(section))
@@ -495,7 +502,8 @@ def compress_request(
                     draft.put(f"data.{key}", beside)
     own = draft.get("data")
     read = draft.recipe(overrides=overrides)
-    distills = any(isinstance(step, DistillStep) for step in read.steps)
+    distills = read.compress == "auto"
+    distills = distills or any(isinstance(step, DistillStep) for step in read.steps)
     given = own.get("unlabelled") if isinstance(own, dict) else None
     if given is not None and given == read.data.unlabelled_path and not distills:
         # The step that learnt from them is done.
@@ -514,7 +522,11 @@ def compress_request(
     places = filter(None, (recorded_base(path) if of_run else None, Path.cwd()))
     found = (place for place in places if _is_there(read, place))
     return RunRequest(
-        read, base=base, stem=f"{stem}-compressed", frame_base=next(found, Path.cwd())
+        read,
+        base=base,
+        stem=f"{stem}-compressed",
+        frame_base=next(found, Path.cwd()),
+        notes=notes,
     )
 
 

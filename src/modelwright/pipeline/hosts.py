@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelwright import modelfile
 from modelwright.errors import RecipeError, RequestError
 from modelwright.ledger import Evidence
+from modelwright.pipeline.assessing import SPEEDUPS
 from modelwright.planning.host import (
     HostProfile,
     measure_profile,
@@ -49,6 +50,13 @@ def host_of(request: RunRequest, context: Run) -> Host | None:
     name = request.recipe.evaluate.profile
     if name is None:
         return None
+    ratios = sorted(request.recipe.targets.keys() & SPEEDUPS.values())
+    if ratios:
+        raise RecipeError(
+            f"`{ratios[0]}` is measured on this machine, and `evaluate.profile` names another one",
+            where=request.recipe.place_of(f"targets.{ratios[0]}"),
+            fix="Give a limit of `latency_p50_ms` or `throughput_per_s`, which the profile tells",
+        )
     if not request.recipe.evaluate.latency:
         raise RecipeError(
             "`evaluate.profile` has no effect without times",
@@ -74,6 +82,11 @@ def host_of(request: RunRequest, context: Run) -> Host | None:
         "proven only where they are measured"
     )
     return Host(host, here)
+
+
+def on_host(context: Run, host: Host | None) -> Run:
+    """Return the context of a run whose model another machine will serve, if there is one."""
+    return context if host is None else replace(context, has_vnni=host.profile.has_vnni)
 
 
 def profile(

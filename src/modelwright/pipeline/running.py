@@ -40,7 +40,7 @@ from modelwright.pipeline.compressing import (
     start_from,
     training_request,
 )
-from modelwright.pipeline.hosts import Host, host_of
+from modelwright.pipeline.hosts import Host, host_of, on_host
 from modelwright.pipeline.measuring import calibrate, measure_file, require_held_out
 from modelwright.pipeline.model_selection import Trained, select_model, selects_model
 from modelwright.pipeline.network_choice import NetworkChoice, finetuning_spec
@@ -51,6 +51,7 @@ from modelwright.pipeline.searching import keep_front
 from modelwright.pipeline.stages import Stage, train
 from modelwright.progress import shown
 from modelwright.recipe import check_composition
+from modelwright.recipe.targets import METRICS
 from modelwright.run import (
     STAGES_FOLDER,
     Observe,
@@ -118,6 +119,7 @@ def _carry_out(request: RunRequest, folder: Path, *, observe: Observe) -> RunRes
         context = run_in(request, folder, observe=notes)
         _say_untuned(context)
         host = host_of(request, context)
+        context = on_host(context, host)
         request = pin_network(request, context)
         prepared = data.prepare(
             request.recipe,
@@ -169,7 +171,8 @@ def _deliver(
         say_integers(model, context)
     measured = measure_file(model, request, prepared, context)
     comparison = None
-    if shipped.is_changed:
+    asked = any(METRICS[name].needs_compression for name in request.recipe.targets)
+    if shipped.is_changed or (asked and shipped.before is not None):
         comparison = compare_files(model, parent, measured, request, shipped, context)
     place = measured.place
     if host is not None:
@@ -248,11 +251,12 @@ def _compress(path: Path, request: RunRequest, folder: Path, *, observe: Observe
     with claimed(folder, digest=digest, document=document, base=request.data_base) as kept:
         if kept.result is not None:
             return _finished(kept)
-        for note in check_composition(request.recipe):
+        for note in (*request.notes, *check_composition(request.recipe)):
             notes.say(note)
         context = run_in(request, folder, observe=notes)
         _say_untuned(context)
         host = host_of(request, context)
+        context = on_host(context, host)
         start = start_from(path)
         prepared = data_of(request, start, context)
         require_same_data(path, prepared)

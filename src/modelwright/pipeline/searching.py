@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,16 +20,17 @@ from pydantic import TypeAdapter, ValidationError
 
 from modelwright.errors import ModelwrightError, ResourceError, StoppedError
 from modelwright.evaluation import GAIN
-from modelwright.files import JsonObject, write_json
-from modelwright.pipeline.assessing import Assessor
+from modelwright.files import ASIDE, JsonObject, write_json
+from modelwright.pipeline.assessing import Assessor, write_candidate
 from modelwright.pipeline.chains import Chains, chain_key
 from modelwright.pipeline.model_selection import Trained
 from modelwright.planning import LIMITED, Goal, Point, Study, Trial, least_after, space
 from modelwright.recipe import Recipe
 from modelwright.recipe.compression import CompressionStep
 from modelwright.recipe.model import ModelSpec
+from modelwright.recipe.targets import METRICS, parse_target
 from modelwright.recipe.train import DEFAULT_EPOCHS
-from modelwright.run import Progress, Run, RunRequest
+from modelwright.run import Progress, Run, RunRequest, silent
 from modelwright.tasks import task_of
 from modelwright.transforms.ngrams import NgramInput
 
@@ -145,7 +147,7 @@ def search(
         context.say(note)
         return Found(start, parent, trained, (start,), (start,), goal, notes=(note,))
     teaching = _teaching(starts)
-    smaller, shares = _students(starts[teaching], request, context) if teaching else ({}, {})
+    smaller = _students(starts[teaching], request, assessor) if teaching else {}
     values = space.space(
         list(starts),
         list(smaller),
@@ -170,7 +172,6 @@ def search(
         study,
         goal,
         smaller,
-        shares,
         teaching or first,
         values,
         start,
@@ -189,9 +190,7 @@ class _Trials:
     chains: Chains
     study: Study
     goal: Goal
-    smaller: Mapping[str, Mapping[str, Any]]
-    shares: Mapping[str, float]
-    """Of the smaller networks, their share of the multiply-adds of the one that teaches them."""
+    smaller: Mapping[str, space.Student]
     teaching: str
     """The trained network that smaller ones learn from."""
     values: Mapping[str, Sequence[str]]
@@ -277,7 +276,7 @@ class _Trials:
         settings = trial.settings
         network = settings[space.NETWORK]
         start = network if network in self.chains.starts else self.teaching
-        steps = space.steps(settings, self.smaller, self.epochs[start])
+        steps = space.steps(settings, self.smaller, self.epochs[start], self._allowed_drop)
         outcome: JsonObject = {
             "name": space.title(start, steps),
             "settings": dict(settings),
@@ -292,14 +291,18 @@ class _Trials:
             return outcome | {"points": [known.to_json()]}
         if why := self.rejected.get(outcome["name"]):
             return outcome | {"why": why}
-        expected = space.best_case(settings, self.shares)
-        missing = self._hopeless_by(expected, start)
+        missing = self._hopeless_by(settings)
         if missing:
             words = ", ".join(f"`{name}`" for name in missing)
             return outcome | {"why": f"by its forecast it misses {words}", "missing": missing}
         if not self.goal.is_cheapest and any(space.is_narrower(settings, x) for x in self.within):
             return outcome | {"why": "a wider network keeps within every limit"}
-        needed = self._needed_s(settings, start, steps, chain)
+        left_steps = [
+            step
+            for count, step in enumerate(steps, 1)
+            if self.chains.known(start, chain[:count]) is None
+        ]
+        needed = self._needed_s(settings, start, left_steps)
         if left_s is not None and needed > left_s:
             return outcome | {
                 "why": f"it would train for about {needed:,.0f} s, and {left_s:,.0f} s are left"
@@ -309,11 +312,15 @@ class _Trials:
                 "why": "the process ended twice while it was carried out: it may "
                 "need more memory than this machine has"
             }
-        outcome["trainings"] = expected.trainings
+        outcome["trainings"] = sum(float(step.get("epochs", 0.0)) for step in left_steps) / max(
+            self.epochs[start], 1e-9
+        )
         ends = None
         if left_s is not None and self.left_s is not None:
             ends = time.monotonic() + left_s + max(_OVERTIME * self.left_s, _LEAST_OVERTIME_S)
-        own = replace(context, observe=_Watch(trial, self, context, ends))
+        watch = _Watch(trial, self, context, ends)
+        watch.may_end = watch.may_end and self.chains.known(start, chain[:1]) is None
+        own = replace(context, observe=watch)
         chains = replace(
             self.chains, context=own, assessor=replace(self.chains.assessor, context=own)
         )
@@ -322,6 +329,7 @@ class _Trials:
         try:
             for count in range(len(chain) + 1):
                 made.append(chains.point(start, chain[:count]).to_json())
+                watch.may_end = watch.may_end and count == 0  # Later steps train on.
         except (StoppedError, ResourceError):
             trial.stop()
             raise
@@ -335,24 +343,33 @@ class _Trials:
         settings: Mapping[str, str],
         start: str,
         steps: Sequence[Mapping[str, Any]],
-        chain: Sequence[CompressionStep],
     ) -> float:
-        """Return about how many seconds the steps of a trial train that weren't carried out yet."""
+        """Return about how many seconds some steps of a trial train."""
         is_cut = settings[space.PRUNE] != space.NONE
         cut = float(settings[space.PRUNE]) if is_cut else 1.0
-        share, epochs = self.shares.get(settings[space.NETWORK], cut), 0.0
-        for count, step in enumerate(steps, 1):
-            if self.chains.known(start, chain[:count]) is not None:
-                continue
+        student = self.smaller.get(settings[space.NETWORK])
+        share, epochs = cut if student is None else student.multiply_adds, 0.0
+        for step in steps:
             # What a step cuts is as large as before at first.
             own = 1.0 if step.get("kind") == "structured" else share
             taught = _TEACHING * (step["name"] == "distill")
             epochs += float(step.get("epochs", 0.0)) * (own + taught)
         return self.epoch_s[start] * epochs
 
-    def _hopeless_by(self, expected: space.BestCase, start: str) -> dict[str, float]:
+    @property
+    def _allowed_drop(self) -> float:
+        """By how much the main metric of the network before may get worse, as targets say."""
+        target, before = self.goal.targets.get(self.goal.metric), self.start.value(self.goal.metric)
+        if target is None or before is None:
+            return space.LEAST_KEPT_DROP
+        _, bound = parse_target(target)
+        return max(METRICS[self.goal.metric].worsening(before, bound), space.LEAST_KEPT_DROP)
+
+    def _hopeless_by(self, settings: Mapping[str, str]) -> dict[str, float]:
         """Return the limits that a trial misses even if all goes as well as it can."""
-        point = self.points.get(start, self.start)
+        expected, network = space.best_case(settings), settings[space.NETWORK]
+        student = self.smaller.get(network)
+        point = self.points.get(network, self.start) if student is None else student.costs
         shares = {
             "size_bytes": expected.size,
             "file_bytes": expected.size,
@@ -406,9 +423,9 @@ class _Watch:
         self._ends = ends
         self._key = f"val_{task_of(trials.chains.request.recipe).select_by}"
         # Networks that are cut get worse at first, so only those that begin anew are compared.
-        is_new = trial.settings[space.NETWORK] in trials.shares
+        is_new = trial.settings[space.NETWORK] in trials.smaller
         # Before anything meets the targets, what seems worse may be what does.
-        self._may_end = is_new and not self._goal.missed(self._goal.best(trials.points.values()))
+        self.may_end = is_new and not self._goal.missed(self._goal.best(trials.points.values()))
 
     def __call__(self, progress: Progress) -> None:
         """Take progress."""
@@ -418,7 +435,7 @@ class _Watch:
         if progress.stage == "train" and self._ends is not None and time.monotonic() > self._ends:
             raise _HopelessError("the time was over before it had ended")
         score = progress.values.get(self._key)
-        if progress.stage != "train" or score is None or not self._may_end:
+        if progress.stage != "train" or score is None or not self.may_end:
             return
         # By epochs, so that a resumed trial is compared with others at the same point.
         is_hopeless = self._trial.is_hopeless(math.ceil(progress.values["epoch"]), score)
@@ -476,27 +493,34 @@ def _teaching(starts: Mapping[str, Trained]) -> str | None:
 
 
 def _students(
-    trained: Trained, request: RunRequest, context: Run
-) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
-    """Return the smaller networks that may learn from a trained one, and their multiply-adds.
-
-    These are shares of those of the trained one.
-    """
+    trained: Trained, request: RunRequest, assessor: Assessor
+) -> dict[str, space.Student]:
+    """Return the networks of fewer multiply-adds or weights that may learn from a trained one."""
     from modelwright.initialization import initialize_model
     from modelwright.pipeline.check import summarized
 
+    context = replace(assessor.context, observe=silent)
+    whole, students = summarized(trained.candidate, trained.prepared), dict[str, space.Student]()
     sections = space.students(request.recipe.input_kind, request.recipe.output_kind)
-    whole = summarized(trained.candidate, trained.prepared).multiply_adds
-    shares: dict[str, float] = {}
     for name, section in sections.items():
         with contextlib.suppress(ModelwrightError, ValidationError):
             model = _MODEL.validate_python(section)
             asked = replace(request, recipe=request.recipe.model_copy(update={"model": model}))
             student = initialize_model(asked, trained.prepared, context)
-            share = summarized(student, trained.prepared).multiply_adds / max(whole, 1)
-            if share < 1:
-                shares[name] = share
-    return {name: sections[name] for name in shares}, shares
+            own = summarized(student, trained.prepared)
+            share = own.multiply_adds / max(whole.multiply_adds, 1)
+            if share >= 1 and own.parameters >= whole.parameters:
+                continue
+
+            def costs(student: Candidate = student) -> JsonObject:
+                with tempfile.TemporaryDirectory(prefix=ASIDE, dir=context.folder) as aside:
+                    path = Path(aside) / "student.mw"
+                    write_candidate(path, student, request, trained.prepared, context)
+                    return assessor.costs(path, trained.prepared).to_json()
+
+            point = Point.from_json(context.decisions.decide(f"costs of {name}", costs))
+            students[name] = space.Student(section, share, point)
+    return students
 
 
 def _takes(candidate: Candidate, step: Mapping[str, Any]) -> bool:

@@ -72,9 +72,7 @@ def least_after(metric: str, value: float, lost: float) -> str:
     ('>= 0.925', '<= 2.01')
     """
     known = METRICS[metric]
-    low, high = known.range
-    if not known.is_share:
-        lost *= high - low if math.isfinite(high - low) else abs(value)
+    lost *= known.unit(value)
     sign, bound = (">=", value - lost) if known.higher_is_better else ("<=", value + lost)
     return f"{sign} {max(bound, 0.0):.9g}"
 

@@ -23,7 +23,7 @@ from modelwright.ledger import Evidence
 from modelwright.modelfile.kernels import KINDS, OTHER
 from modelwright.modelfile.session import Session
 from modelwright.recipe.targets import METRICS
-from modelwright.run import Observe, Progress, silent
+from modelwright.run import Observe, Progress, has_vnni, silent
 
 FORMAT = 1
 CALL = "call"
@@ -44,6 +44,8 @@ class HostProfile:
     threads: int
     milliseconds: Mapping[str, float]
     """The median time of each reference."""
+    has_vnni: bool
+    """Whether it adds products of 8-bit integers without overflow."""
 
     @property
     def place(self) -> Place:
@@ -71,7 +73,7 @@ def measure_profile(threads: int, *, observe: Observe = silent) -> HostProfile:
         times[name] = round(_median_ms(name, threads), 6)
     observe(Progress("profile", len(REFERENCES), len(REFERENCES)))
     place = Place.here(threads)
-    return HostProfile(place.hardware, place.runtime, threads, times)
+    return HostProfile(place.hardware, place.runtime, threads, times, has_vnni())
 
 
 def read_profile(path: Path) -> HostProfile:
@@ -111,8 +113,10 @@ def profile_from(value: object) -> HostProfile:
         raise ValueError(f"`milliseconds` doesn't hold just {', '.join(REFERENCES)}")
     if not all(type(item) in (int, float) and 0 < item < 1e6 for item in times.values()):
         raise ValueError("a time isn't a number above 0")
-    times = {name: float(times[name]) for name in REFERENCES}
-    return HostProfile(str(words[0]), str(words[1]), threads, times)
+    times, vnni = {name: float(times[name]) for name in REFERENCES}, value.get("has_vnni")
+    if type(vnni) is not bool:
+        raise ValueError("`has_vnni` is neither true nor false")
+    return HostProfile(str(words[0]), str(words[1]), threads, times, vnni)
 
 
 def predicted(

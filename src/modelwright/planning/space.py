@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelwright.kinds import InputKind, OutputKind
+from modelwright.planning.front import Point
 
 NONE = "none"
 NETWORK, PRUNE, DISTILL, SPARSITY, NUMBERS = "network", "prune", "distill", "sparsity", "numbers"
@@ -23,17 +24,20 @@ _LESSONS = {"once": 1, "twice": 2, "four times": 4}
 kept, so that the longer one goes on from there."""
 _LEAST_DROP = 9.0
 """What a step may cost in a search: its targets say what is allowed."""
-_KEPT_DROP = 0.02
-"""With a larger drop, `quantize` keeps the layers that hurt most as they are."""
+LEAST_KEPT_DROP = 0.02
+"""With a larger drop `quantize` keeps the layers that hurt most as they are, where targets don't
+allow more."""
 _NUMBERS: dict[str, dict[str, Any]] = {
     "float16": {"name": "quantize", "dtype": "float16"},
-    "int8": {"name": "quantize", "dtype": "int8", "max_drop": _KEPT_DROP},
-    "int8 qat": {"name": "quantize", "dtype": "int8", "qat": True, "max_drop": _KEPT_DROP},
-    "weights int8": {"name": "quantize", "weights": "int8", "max_drop": _KEPT_DROP},
+    "int8": {"name": "quantize", "dtype": "int8"},
+    "int8 qat": {"name": "quantize", "dtype": "int8", "qat": True},
+    "weights int8": {"name": "quantize", "weights": "int8"},
     "weights int4": {"name": "quantize", "weights": "int4", "max_drop": _LEAST_DROP},
     "vector-quantize 16": {"name": "vector-quantize", "ratio": 16.0, "max_drop": _LEAST_DROP},
     "vector-quantize 30": {"name": "vector-quantize", "ratio": 30.0, "max_drop": _LEAST_DROP},
 }
+_KEEPING = ("int8", "int8 qat", "weights int8")
+"""Those that keep layers as they are where they cost too much."""
 _SMALLER = {
     "float16": 0.5,
     "int8": 0.25,
@@ -61,8 +65,18 @@ class BestCase:
     """The share of its bytes."""
     time: float
     """The share of its time for an answer."""
-    trainings: float
-    """How many trainings of the length of one step it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Student:
+    """A smaller network that may learn from a trained one."""
+
+    section: Mapping[str, Any]
+    """Its section `model`."""
+    multiply_adds: float
+    """Its share of those of the trained one."""
+    costs: Point
+    """What it takes before it is trained, in size and time."""
 
 
 def students(input: InputKind, output: OutputKind) -> dict[str, dict[str, Any]]:
@@ -130,16 +144,24 @@ def space(starts: Sequence[str], smaller: Sequence[str], takes: Takes) -> dict[s
 
 
 def steps(
-    settings: Mapping[str, str], smaller: Mapping[str, Mapping[str, Any]], epochs: float
+    settings: Mapping[str, str],
+    smaller: Mapping[str, Student],
+    epochs: float,
+    allowed_drop: float = LEAST_KEPT_DROP,
 ) -> list[dict[str, Any]]:
     """Return the steps of the recipe that settings of a trial stand for.
 
-    `epochs` says how long a network trains on; one that begins anew trains twice as long.
+    Args:
+        settings: of the trial.
+        smaller: the networks that may learn from a trained one.
+        epochs: how long a network trains on; one that begins anew trains twice as long.
+        allowed_drop: by how much the main metric may get worse before layers stay in fp32.
     """
     found: list[dict[str, Any]] = []
     student = smaller.get(settings[NETWORK])
     if student is not None:
-        found.append({"name": "distill", "student": dict(student), "epochs": 2 * epochs})
+        section = dict(student.section)
+        found.append({"name": "distill", "student": section, "epochs": 2 * epochs})
     elif settings[PRUNE] != NONE:
         found.append(_pruned(settings[PRUNE]) | {"epochs": epochs})
         lessons = _LESSONS.get(settings[DISTILL], 0)
@@ -148,32 +170,27 @@ def steps(
         found.append(_sparse(settings[SPARSITY]) | {"epochs": epochs})
     if settings[NUMBERS] != NONE:
         step = _NUMBERS[settings[NUMBERS]]
+        if settings[NUMBERS] in _KEEPING:
+            step = step | {"max_drop": allowed_drop}
         part = _TRAINED.get(settings[NUMBERS])
         found.append(step if part is None else step | {"epochs": part * epochs})
     return found
 
 
-def best_case(settings: Mapping[str, str], smaller: Mapping[str, float]) -> BestCase:
+def best_case(settings: Mapping[str, str]) -> BestCase:
     """Return the least that a trial can come to, so that what can't meet a limit isn't tried.
 
-    Args:
-        settings: of the trial.
-        smaller: of the networks that learn from another, their share of its multiply-adds.
+    It is a share of what the trained network takes, or the smaller one that learns from it.
     """
-    share, trainings = 1.0, 0.0
-    student = settings[NETWORK] in smaller
-    if student:
-        share, trainings = smaller[settings[NETWORK]], 2.0
-    elif settings[PRUNE] != NONE:
-        share, trainings = float(settings[PRUNE]), 1.0 + _LESSONS.get(settings[DISTILL], 0)
+    is_cut = settings[PRUNE] != NONE
+    share = float(settings[PRUNE]) if is_cut else 1.0
     has_zeros = settings[SPARSITY] != NONE and not _is_coded(settings)
     sparsity = float(settings[SPARSITY]) if has_zeros else 0.0
-    trainings += sparsity > 0
     numbers = settings[NUMBERS]
     # Channels are cut unevenly over the layers, so weights may shrink by more than operations do.
-    size = (0.0 if student else share**1.5) * (1 - sparsity) * _SMALLER.get(numbers, 1.0)
+    size = share**1.5 * (1 - sparsity) * _SMALLER.get(numbers, 1.0)
     time = 0.7 * share**1.2 / _FASTER.get(numbers, 1.0)
-    return BestCase(size, time, trainings + _TRAINED.get(numbers, 0.0))
+    return BestCase(size, time)
 
 
 def is_narrower(settings: Mapping[str, str], other: Mapping[str, str]) -> bool:

@@ -65,7 +65,7 @@ class QuantizeStep(Spec):
     `auto`: a quarter of `train.epochs`, at least 1."""
     reduce_range: Annotated[Literal["auto", True, False], Rare()] = "auto"
     """Of `dtype: int8`, use 7 of the 8 bits of each weight, as processors without VNNI need;
-    `auto`: where this one has none."""
+    `auto`: where this one, or that of `evaluate.profile`, has none."""
 
     @property
     def is_16_bits(self) -> bool:

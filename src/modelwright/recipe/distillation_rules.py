@@ -17,6 +17,7 @@ DISTILLATION_RULES: tuple[Rule, ...] = (
         ("data.unlabelled", "no step distill"),
         lambda r: (
             r.data.unlabelled_path is not None
+            and r.compress != "auto"
             and not any(isinstance(step, DistillStep) for step in r.steps)
         ),
         "`data.unlabelled` has no effect: only the step `distill` learns from samples without "

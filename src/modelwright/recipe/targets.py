@@ -18,7 +18,7 @@ from pydantic import AfterValidator
 from modelwright.kinds import ANY_OUTPUT, CLASSIFICATION, OutputKind
 from modelwright.recipe.spec import TypeDescription
 
-_TARGET = re.compile(r"^\s*(>=|<=|>|<)\s*([0-9][0-9_]*(?:\.[0-9_]+)?(?:[eE][-+]?\d+)?)\s*$")
+_TARGET = re.compile(r"^\s*(>=|<=|>|<)\s*(-?[0-9][0-9_]*(?:\.[0-9_]+)?(?:[eE][-+]?\d+)?)\s*$")
 
 
 FEWEST_SAMPLES = 10
@@ -58,6 +58,24 @@ class Metric:
     """Whether it is measured only beside simple methods."""
     needs_compression: bool = False
     """Whether it is measured only where `compress` has changed the trained network."""
+
+    def unit(self, value: float) -> float:
+        """Return what a loss of it is counted in: 1 of shares, else its range or this value."""
+        if self.is_share:
+            return 1.0
+        span = self.range[1] - self.range[0]
+        return span if math.isfinite(span) else abs(value)
+
+    def worsening(self, before: float, after: float) -> float:
+        """Return by how much it got worse: of shares the difference, else in its `unit`.
+
+        >>> round(METRICS["accuracy"].worsening(0.93, 0.92), 6)
+        0.01
+        >>> METRICS["rmse"].worsening(2.0, 2.5)
+        0.25
+        """
+        worse = before - after if self.higher_is_better else after - before
+        return worse / max(self.unit(before), 1e-12)
 
 
 _LABEL = (OutputKind.SINGLE_LABEL,)
