@@ -60,13 +60,13 @@ def test_inputs_that_do_not_go_together_are_rounded_to_the_nearest() -> None:
     torch.testing.assert_close(near[1], compensated[1])
 
 
-def test_inputs_that_are_always_zero_have_no_weight() -> None:
+def test_inputs_that_were_always_zero_keep_their_weights() -> None:
     weight = torch.ones(2, 16)
     moments = torch.eye(16)
     moments[3, 3] = 0
     levels, scale = round_compensated(weight, moments, 8, 16)
     found = dequantized(levels, scale, 8, 16)
-    assert found[:, 3].tolist() == [0, 0]
+    assert found[:, 3].tolist() == pytest.approx([1, 1])  # Other samples may have them.
     assert bool(torch.isfinite(found).all())
 
 
