@@ -71,7 +71,15 @@ CASES = {
     ),
     "resnet18-narrow": Case(
         "cifar10",
-        ({"name": "prune", "kind": "structured", "multiply_adds": 0.476, "max_drop": 0.05},),
+        (
+            {
+                "name": "prune",
+                "kind": "structured",
+                "multiply_adds": 0.476,
+                "max_drop": 0.05,
+                "rounds": 1,
+            },
+        ),
         "multiply-adds / 2.1, <= 0.3 point less than the base in the same time, >= 1.6 times",
         RESNET18,
         is_timed=True,
