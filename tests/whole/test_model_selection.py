@@ -153,7 +153,7 @@ def networks(recipe, tmp_path, monkeypatch):
             return Trained(Fitted((StageReport("train", taken_s),)), prepared)
 
         def scored(models, recipe, context):
-            return {name: {"accuracy": at} for name, at in zip(models, scores, strict=True)}
+            return dict(zip(models, scores, strict=True))
 
         monkeypatch.setattr(model_selection, "_scored", scored)
         found = model_selection._networks(choice, request, prepared, context, train_network)

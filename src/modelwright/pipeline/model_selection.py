@@ -192,12 +192,10 @@ def _networks(
         context.say(f"The default family is left out: {error.what}")
         return published
     metric = task_of(request.recipe).select_by
-
-    def score() -> dict[str, float]:
-        scores = _scored({PUBLISHED: published, DEFAULT: default}, request.recipe, context)
-        return {name: float(found[metric]) for name, found in scores.items()}
-
-    values = context.decisions.decide("network_scores", score)
+    both = {PUBLISHED: published, DEFAULT: default}
+    values = context.decisions.decide(
+        "network_scores", lambda: _scored(both, request.recipe, context)
+    )
     is_better = _sign(metric) * values[DEFAULT] > _sign(metric) * values[PUBLISHED]
     kept = "default family" if is_better else "published one"
     context.say(
@@ -306,12 +304,8 @@ def _with_published(
     if linear is None:
         return published
     metric = task_of(asked.recipe).select_by
-
-    def score() -> dict[str, float]:
-        scores = _scored({LINEAR: linear, PUBLISHED: published}, asked.recipe, context)
-        return {name: float(found[metric]) for name, found in scores.items()}
-
-    values = context.decisions.decide("linear_scores", score)
+    both = {LINEAR: linear, PUBLISHED: published}
+    values = context.decisions.decide("linear_scores", lambda: _scored(both, asked.recipe, context))
     is_better = _sign(metric) * values[PUBLISHED] > _sign(metric) * values[LINEAR]
     plain = str(LinearModel(name="linear").of(prepared.input_kind).features)
     context.say(
@@ -392,17 +386,16 @@ def time_linear(
     )
 
 
-def _scored(
-    trained: dict[str, Trained], recipe: Recipe, context: Run
-) -> dict[str, dict[str, float]]:
-    """Return the scores on validation by the names of models."""
+def _scored(trained: dict[str, Trained], recipe: Recipe, context: Run) -> dict[str, float]:
+    """Return the metric that models are chosen by, on validation, by their names."""
     from modelwright.training import validation_scores
 
     task = task_of(recipe)
-    return {
-        name: dict(validation_scores(each.candidate, each.prepared.dataset(), context, task=task))
+    found = {
+        name: validation_scores(each.candidate, each.prepared.dataset(), context, task=task)
         for name, each in trained.items()
     }
+    return {name: float(scores[task.select_by]) for name, scores in found.items()}
 
 
 def _sign(metric: str) -> float:
@@ -413,8 +406,7 @@ def _better(linear: Trained, network: Trained, recipe: Recipe, context: Run) -> 
     metric = task_of(recipe).select_by
 
     def decide() -> dict[str, object]:
-        scores = _scored({LINEAR: linear, NETWORK: network}, recipe, context)
-        values = {name: float(found[metric]) for name, found in scores.items()}
+        values = _scored({LINEAR: linear, NETWORK: network}, recipe, context)
         gain = _sign(metric) * (values[NETWORK] - values[LINEAR])
         validation = network.prepared.dataset().validation
         assert validation is not None  # `selects_model` has seen to it.
